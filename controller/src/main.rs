@@ -1,0 +1,2 @@
+//! The server: gRPC in, planner, store, effects out.
+fn main() {}

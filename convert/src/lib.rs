@@ -1,0 +1,1 @@
+//! Engine: Hugging Face safetensors to Megatron-core shards and back.

@@ -1,0 +1,30 @@
+//! The nouns of qctl, and what may happen to them.
+//!
+//! Knows no serialisation format, no clock, no network: plain data whose
+//! invariants are checked where they are built.
+
+pub mod layout;
+pub mod shape;
+
+pub use layout::{LayoutError, Parallel};
+pub use shape::{Dtype, ModelShape};
+
+/// Milliseconds since the Unix epoch, as the controller's clock reads them.
+///
+/// Only ever an argument: nothing in the core reads a clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// Returns this instant moved forward by `millis`.
+    #[must_use]
+    pub fn after_ms(self, millis: u64) -> Self {
+        Self(self.0.saturating_add(millis))
+    }
+
+    /// Returns the milliseconds from `earlier` to this instant, or 0.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}

@@ -1,0 +1,1 @@
+//! The choices: step(world, input, now) decides what should happen, and nothing else.

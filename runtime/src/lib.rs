@@ -1,0 +1,1 @@
+//! The ground: owned tasks and their stop order, TLS, channels, tracing.

@@ -1,0 +1,1 @@
+//! The memory: one small trait and its makes, with records that old versions stay readable in.

@@ -1,0 +1,1 @@
+//! Whole stories: real binaries driven from outside.

@@ -1,0 +1,1 @@
+//! Engine: parquet and jsonl text to Megatron's .bin/.idx.
