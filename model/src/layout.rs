@@ -220,10 +220,7 @@ mod tests {
     fn ranks_run_tensor_first_and_pipeline_last() {
         let p = Parallel::new(2, 2).unwrap();
         let seen: Vec<_> = (0..8).map(|r| p.coordinates(r, 2)).map(|c| (c.tp, c.dp, c.pp)).collect();
-        assert_eq!(
-            seen,
-            [(0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 1), (1, 1, 1)]
-        );
+        assert_eq!(seen, [(0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 1, 0), (0, 0, 1), (1, 0, 1), (0, 1, 1), (1, 1, 1)]);
         assert_eq!(p.dp(8), Ok(2));
         assert!(p.dp(6).is_err() && p.dp(0).is_err());
     }

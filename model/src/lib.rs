@@ -3,10 +3,27 @@
 //! Knows no serialisation format, no clock, no network: plain data whose
 //! invariants are checked where they are built.
 
+pub mod attempt;
+pub mod checkpoint;
+pub mod event;
+pub mod ids;
+pub mod job;
 pub mod layout;
+pub mod node;
 pub mod shape;
 
+pub use attempt::{
+    Attempt, AttemptState, AttemptSummary, Cause, Drain, Failure, FileRecord, Outcome, Output, Seat, SeatEnd, SeatState,
+};
+pub use checkpoint::{Checkpoint, ShardRecord};
+pub use event::Event;
+pub use ids::{AttemptId, Epoch, JobId, JobName, NameError, NodeId, StageName, TaskId};
+pub use job::{
+    Body, Cancel, DeviceKind, EngineBody, Job, Launcher, PreflightBody, Runtime, Stage, StageKind, Task, TaskShape,
+    TaskState, Tool, TrainBody,
+};
 pub use layout::{LayoutError, Parallel};
+pub use node::{Liveness, Node};
 pub use shape::{Dtype, ModelShape};
 
 /// Milliseconds since the Unix epoch, as the controller's clock reads them.

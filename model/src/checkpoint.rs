@@ -1,0 +1,32 @@
+//! Checkpoints that a training stage writes.
+
+use std::collections::BTreeMap;
+
+use crate::Timestamp;
+use crate::ids::NodeId;
+
+/// One iteration's checkpoint, assembled from what the nodes report.
+///
+/// Complete when all tp x pp shards are there and the tracker has reached the
+/// iteration: Megatron's rank 0 writes the tracker after a barrier behind the
+/// last shard.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Checkpoint {
+    /// Shards by (tp, pp).
+    pub shards: BTreeMap<(u32, u32), ShardRecord>,
+    /// Whether a tracker naming this iteration was seen.
+    pub tracked: bool,
+    /// When the last piece was seen.
+    pub complete: Option<Timestamp>,
+}
+
+/// One shard file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardRecord {
+    /// Where it lies.
+    pub node: NodeId,
+    /// Its path there.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+}

@@ -1,0 +1,45 @@
+//! Hosts with an agent.
+
+use crate::Timestamp;
+use crate::ids::NodeId;
+use crate::job::DeviceKind;
+
+/// A host with an agent, as it described itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// Identity, from the certificate.
+    pub id: NodeId,
+    /// The kernel's boot id: agents that share one are one host.
+    pub boot_id: String,
+    /// The host's name.
+    pub hostname: String,
+    /// Address at which other nodes reach this one.
+    pub address: String,
+    /// Version of the agent.
+    pub version: String,
+    /// What a slot stands for.
+    pub device: DeviceKind,
+    /// Device slots, numbered from 0.
+    pub slots: u32,
+    /// Processors of the host.
+    pub cpus: u32,
+    /// Bytes of memory of the host.
+    pub memory: u64,
+    /// When it first joined.
+    pub joined: Timestamp,
+}
+
+/// How much a node is trusted to answer.
+///
+/// Never stored: a new leader starts every deadline afresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveness {
+    /// Known from the store; has not spoken to this leader yet.
+    Unheard,
+    /// Speaks.
+    Ready,
+    /// Silent; gets no new work.
+    Suspect,
+    /// Silent for a whole window; its one-rank work may be replaced.
+    Lost,
+}
