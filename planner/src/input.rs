@@ -1,0 +1,219 @@
+//! What the planner is told, and what it answers.
+
+use std::collections::BTreeSet;
+
+use model::{AttemptId, Event, Failure, Job, JobId, Node, NodeId, Output, Timestamp};
+
+/// One thing that happened outside.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// A user submits a job whose stages are compiled and whose id is fresh.
+    Submit(Box<Job>),
+    /// A user asks to end a job.
+    Cancel {
+        /// Which.
+        job: JobId,
+        /// Who asks.
+        by: String,
+        /// Why, in their words.
+        reason: String,
+        /// Milliseconds between SIGTERM and SIGKILL.
+        grace_ms: u64,
+    },
+    /// An agent opened a session. `live` is what it runs or holds results of.
+    Hello {
+        /// The node's description of itself.
+        node: Box<Node>,
+        /// Larger for later sessions of any node (the driver counts).
+        session: u64,
+        /// Attempts it runs.
+        live: BTreeSet<AttemptId>,
+    },
+    /// An agent's periodic sign of life.
+    Beat {
+        /// Who.
+        node: NodeId,
+        /// In which session.
+        session: u64,
+        /// Attempts it runs or is about to run.
+        live: BTreeSet<AttemptId>,
+    },
+    /// An agent's report about a seat.
+    Report {
+        /// Who.
+        node: NodeId,
+        /// In which session.
+        session: u64,
+        /// The attempt that the seat belongs to.
+        attempt: AttemptId,
+        /// What it says.
+        what: Report,
+    },
+    /// An agent's session ended.
+    SessionLost {
+        /// Who.
+        node: NodeId,
+        /// Which session.
+        session: u64,
+    },
+    /// Time passed.
+    Tick,
+}
+
+/// What an agent says about its seat of an attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Report {
+    /// Checks passed; seat 0 offers `port` for the scheduler.
+    Prepared {
+        /// 0 on other seats.
+        port: u16,
+    },
+    /// Its processes run.
+    Started,
+    /// The first failure on this node; the rest of the node is being stopped.
+    Failed(Failure),
+    /// All its processes are gone.
+    Ended {
+        /// Whether every rank finished its work.
+        ok: bool,
+        /// What it made.
+        output: Output,
+        /// The failure, if not ok (again, or for the first time); `None` after
+        /// a stop that the controller asked for.
+        failure: Option<Failure>,
+    },
+    /// A checkpoint shard was written.
+    Shard {
+        /// Iteration.
+        iteration: u64,
+        /// Tensor-parallel rank of the shard.
+        tp: u32,
+        /// Pipeline stage of the shard.
+        pp: u32,
+        /// Path on the node.
+        path: String,
+        /// Bytes.
+        size: u64,
+    },
+    /// The tracker file names this iteration.
+    Tracker {
+        /// Iteration.
+        iteration: u64,
+    },
+    /// Something looks wrong but is no failure.
+    Warning {
+        /// One sentence.
+        message: String,
+    },
+}
+
+/// What came of one input.
+#[derive(Clone, Debug, Default)]
+pub struct Step {
+    /// Answer to the caller, for inputs that have one.
+    pub reply: Option<Reply>,
+    /// What must be saved before anything below is done.
+    pub writes: BTreeSet<Write>,
+    /// Events to append, in order; saved with the writes.
+    pub events: Vec<Event>,
+    /// Hints to agents, sent after the commit; may be lost.
+    pub effects: Vec<Effect>,
+    /// When to step with [`Input::Tick`] at the latest, and why.
+    pub wake_at: Option<(Timestamp, Why)>,
+}
+
+/// Answer to a caller.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// The job was accepted, or was accepted before under the same key.
+    Accepted(JobId),
+    /// The job's name is in use by `holder`.
+    NameInUse {
+        /// The job that has the name.
+        holder: JobId,
+    },
+    /// The job is being ended.
+    Cancelling,
+    /// The job had ended already.
+    AlreadyEnded,
+    /// There is no such job.
+    NoSuchJob,
+    /// The report was taken, or is a latecomer that changes nothing: the agent may forget it.
+    Taken,
+}
+
+/// A record that changed. The driver reads its value from the world at the end
+/// of the batch, so that one record is written once a batch.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Write {
+    /// A node's record.
+    Node(NodeId),
+    /// A job's head: all but its tasks' states and its checkpoints.
+    Job(JobId),
+    /// States of one stage's tasks, in a chunk of 64: `index / 64`.
+    Tasks {
+        /// The job.
+        job: JobId,
+        /// Position of the stage.
+        stage: usize,
+        /// `index / 64`.
+        chunk: u32,
+    },
+    /// Checkpoints of a stage.
+    Checkpoints {
+        /// The job.
+        job: JobId,
+        /// Position of the stage.
+        stage: usize,
+    },
+}
+
+/// Something an agent should do; lost ones are derived again from the next beat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Check what seat `seat` of the attempt needs, and say `Prepared`.
+    Prepare {
+        /// The node.
+        node: NodeId,
+        /// The attempt.
+        attempt: AttemptId,
+        /// Position of the seat.
+        seat: usize,
+    },
+    /// Start the seat's processes.
+    Start {
+        /// The node.
+        node: NodeId,
+        /// The attempt.
+        attempt: AttemptId,
+        /// Position of the seat.
+        seat: usize,
+    },
+    /// Stop the seat's processes and confirm with `Ended`.
+    Stop {
+        /// The node.
+        node: NodeId,
+        /// The attempt.
+        attempt: AttemptId,
+        /// Milliseconds between SIGTERM and SIGKILL.
+        grace_ms: u64,
+    },
+    /// The attempt is over and its results are saved: the node may forget it.
+    Forget {
+        /// The node.
+        node: NodeId,
+        /// The attempt.
+        attempt: AttemptId,
+    },
+}
+
+/// Why the planner wants to be woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// A node's silence reaches a limit.
+    Silence,
+    /// A retried task's back-off ends.
+    Backoff,
+    /// A silent seat's fence margin ends.
+    Fence,
+}
