@@ -2,6 +2,8 @@
 //!
 //! Knows no socket and no certificate: only what messages mean.
 
+pub mod convert;
+
 /// Generated from `qctl/v1/*.proto`.
 #[allow(missing_debug_implementations, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod v1 {
