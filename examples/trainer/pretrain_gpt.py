@@ -24,6 +24,8 @@ def join_world(a):
     import mindspore as ms
     from parallel import World
     ms.set_device("CPU")
+    # Queued dispatch spins several threads per rank, which costs a multiple of the work itself where ranks share cores.
+    ms.set_context(pynative_synchronize=True, runtime_num_threads=1)
     rank, size = 0, 1
     if os.environ.get("MS_ROLE"):
         from mindspore.communication import get_group_size, get_rank, init
