@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Trains a Qwen2-like model on the CPU under the command line of MindSpeed-LLM's `pretrain_gpt.py`."""
 
+import atexit
 import math
 import os
 import signal
@@ -12,6 +13,15 @@ import args as command_line
 from trainlog import flops_per_iteration, memory_line, say, stamp, training_line
 
 stop_asked = False
+exit_code = 1
+
+
+def end_quietly():
+    """Ends the process after MindSpore has left its cluster, skipping the destructors of its libraries.
+
+    They race with its network threads and now and then turn a finished run into a crash.
+    """
+    leave(exit_code)
 
 
 def ask_to_stop(_signal, _frame):
@@ -152,6 +162,7 @@ class Trainer:
 
 
 def main():
+    global exit_code
     a = command_line.parse()
     from data import NoData, Samples
     try:
@@ -161,6 +172,7 @@ def main():
         say(f"error: {e}")
         say("no data loaded, you might give wrong data path.")
         return 1
+    atexit.register(end_quietly)  # before MindSpore registers its own: the last registered runs first
     world = join_world(a)
     if a.exit_signal_handler:
         signal.signal(signal.SIGTERM, ask_to_stop)
@@ -173,6 +185,7 @@ def main():
     except Exception:
         traceback.print_exc()
         leave(1)
+    exit_code = 0
     return 0
 
 
