@@ -19,6 +19,10 @@ pub struct Attempt {
     pub seats: Vec<Seat>,
     /// Iteration to resume from.
     pub resume: Option<u64>,
+    /// Port of the gang's scheduler on seat 0's node, as that seat offered it;
+    /// 0 before, and for work without one. Kept here because a seat's `Start`
+    /// must be derivable after seat 0 has moved on.
+    pub port: u16,
     /// The first failure that was reported, if any.
     pub first_failure: Option<Failure>,
 }
@@ -37,7 +41,8 @@ pub enum AttemptState {
 /// Why an attempt is being stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Drain {
-    /// A seat failed.
+    /// A seat failed (`first_failure` says which), or another task of the job
+    /// did for good (`first_failure` is `None`).
     Failed,
     /// Somebody cancelled the job.
     Cancelled,

@@ -184,7 +184,8 @@ pub enum TaskState {
         /// When.
         at: Timestamp,
     },
-    /// Ended because somebody cancelled the job.
+    /// Ended unfinished because somebody cancelled the job, or because another
+    /// part of it failed.
     Cancelled {
         /// When.
         at: Timestamp,
