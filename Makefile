@@ -1,0 +1,22 @@
+# Thin names for the scripts; each says at its head what it does and which variables it honours.
+
+.DEFAULT_GOAL := help
+.PHONY: demo test bench lint clean-demo help
+
+demo: ## the whole pipeline on a small model, from nothing to a checked result
+	@scripts/demo.sh
+
+test: ## installs what the tests need and runs all of them
+	@scripts/test.sh
+
+bench: ## the engines beside what bounds them: cp + fsync, and the bare encoder
+	@scripts/bench.sh
+
+lint: ## formatting and clippy alone
+	@scripts/test.sh fmt clippy
+
+clean-demo: ## stops the demo's controller and agents and removes its files (the cache's venv stays)
+	@scripts/demo.sh --clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
