@@ -1,0 +1,56 @@
+//! The fast encoder: `tokenizers` 1.0, a release candidate.
+
+use serde_json::Value;
+use tokenizers_fast::pipeline::{EncodeOptions, Override, PipelineToken, PipelineTokenizer};
+use tokenizers_fast::{canonicalize_value, from_json};
+
+use super::{Encoder, Session};
+
+pub(super) struct Fast {
+    inner: PipelineTokenizer,
+    options: EncodeOptions,
+}
+
+impl Fast {
+    /// Builds the encoder from a parsed `tokenizer.json`.
+    pub(super) fn load(mut json: Value, split_special_tokens: bool) -> Result<Self, String> {
+        canonicalize_value(&mut json).map_err(|error| error.to_string())?;
+        let canonical = json.to_string();
+        drop(json);
+        let inner = from_json(&canonical).map_err(|error| error.to_string())?;
+        // The reference call neither truncates nor pads, whatever the file says.
+        let options = EncodeOptions {
+            add_special_tokens: true,
+            encode_special_tokens: split_special_tokens,
+            padding: Override::Off,
+            truncation: Override::Off,
+        };
+        Ok(Self { inner, options })
+    }
+}
+
+impl Encoder for Fast {
+    fn session(&self) -> Box<dyn Session + '_> {
+        Box::new(FastSession { encoder: self, ids: Vec::new() })
+    }
+
+    fn name(&self) -> &'static str {
+        "fast"
+    }
+}
+
+struct FastSession<'encoder> {
+    encoder: &'encoder Fast,
+    ids: Vec<PipelineToken>,
+}
+
+impl Session for FastSession<'_> {
+    fn encode(&mut self, text: &str) -> Result<&[u32], String> {
+        self.ids.clear();
+        self.encoder
+            .inner
+            .encode_into(text, &self.encoder.options, &mut self.ids)
+            .map_err(|error| error.to_string())?;
+        Ok(PipelineToken::cast_slice(&self.ids))
+    }
+}

@@ -1,0 +1,208 @@
+//! Text to ids: a fast encoder that has to prove itself against the reference.
+
+mod config;
+mod fast;
+mod reference;
+mod sample;
+
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use crate::error::Error;
+
+/// Which encoder to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// The fast one if it agrees with the reference on every probe.
+    #[default]
+    Auto,
+    /// The fast one; refused if it disagrees on any probe.
+    Fast,
+    /// The reference, whatever the fast one does.
+    Reference,
+}
+
+/// Turns texts into ids; shared by all workers.
+pub trait Encoder: Send + Sync {
+    /// Opens what one thread needs to encode.
+    fn session(&self) -> Box<dyn Session + '_>;
+
+    /// The name that reports use.
+    fn name(&self) -> &'static str;
+}
+
+/// One thread's encoder with its buffers.
+pub trait Session {
+    /// Encodes one text; the ids are valid until the next call.
+    ///
+    /// # Errors
+    ///
+    /// What the tokenizer said.
+    fn encode(&mut self, text: &str) -> Result<&[u32], String>;
+}
+
+/// A Hugging Face tokenizer directory, loaded.
+pub struct Tokenizer {
+    directory: PathBuf,
+    fast: Option<Box<dyn Encoder>>,
+    /// Kept until the text itself has been probed too.
+    reference: Option<Box<dyn Encoder>>,
+    facts: config::Facts,
+    vocab_size: usize,
+    warnings: Vec<String>,
+    backend: Backend,
+}
+
+impl Tokenizer {
+    /// Loads `directory` and compares the two encoders on the built-in sample.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoTokenizer`] or [`Error::Tokenizer`] if it cannot be used.
+    pub fn load(directory: &Path, backend: Backend) -> Result<Self, Error> {
+        let files = config::Files::read(directory)?;
+        let special = files.facts.split_special_tokens;
+        let fault = |what: String| Error::Tokenizer { path: directory.to_owned(), what };
+        // Each takes about a second for a large vocabulary.
+        let (fast, reference) = thread::scope(|scope| {
+            let fast = scope.spawn(|| match backend {
+                Backend::Reference => Err("not asked for".to_owned()),
+                Backend::Auto | Backend::Fast => guarded(|| fast::Fast::load(files.json.clone(), special)),
+            });
+            let reference = guarded(|| reference::Reference::load(&files.text, special));
+            (fast.join().unwrap_or_else(|_| Err("it broke down while loading".to_owned())), reference)
+        });
+        let reference = reference.map_err(&fault)?;
+        let (vocab_size, eos) =
+            reference.describe(files.facts.eos_token.as_deref(), &files.facts.expected).map_err(&fault)?;
+        let mut tokenizer = Self {
+            directory: directory.to_owned(),
+            fast: None,
+            reference: Some(Box::new(reference)),
+            facts: config::Facts { eos_id: eos, ..files.facts },
+            vocab_size,
+            warnings: files.warnings,
+            backend,
+        };
+        match fast {
+            Ok(fast) => tokenizer.fast = Some(Box::new(fast)),
+            Err(what) => tokenizer.refuse_fast(&format!("cannot load this tokenizer ({what})"))?,
+        }
+        let sample: Vec<String> = sample::texts(&tokenizer.facts.special);
+        tokenizer.probe(sample.iter().map(String::as_str))?;
+        Ok(tokenizer)
+    }
+
+    /// Compares the two encoders on more texts; on any difference only the
+    /// reference remains.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Encode`] if the fast encoder was demanded and differs.
+    pub fn probe<'text>(&mut self, texts: impl Iterator<Item = &'text str>) -> Result<(), Error> {
+        let (Some(fast), Some(reference)) = (&self.fast, &self.reference) else {
+            return Ok(());
+        };
+        let mut difference = None;
+        {
+            let (mut fast, mut reference) = (fast.session(), reference.session());
+            for text in texts {
+                let same = guarded(|| fast.encode(text).map(<[u32]>::to_vec))
+                    == guarded(|| reference.encode(text).map(<[u32]>::to_vec));
+                if !same {
+                    let start: String = text.chars().take(24).collect();
+                    difference = Some(format!("differs from the reference on a text that begins {start:?}"));
+                    break;
+                }
+            }
+        }
+        difference.map_or(Ok(()), |what| self.refuse_fast(&what))
+    }
+
+    /// Lets go of the encoder that will not be used.
+    pub fn settle(&mut self) {
+        if self.fast.is_some() {
+            self.reference = None;
+        }
+    }
+
+    /// The encoder to use.
+    pub fn encoder(&self) -> &dyn Encoder {
+        match (&self.fast, &self.reference) {
+            (Some(encoder), _) | (None, Some(encoder)) => encoder.as_ref(),
+            (None, None) => unreachable!("`settle` drops the reference only beside a fast encoder"),
+        }
+    }
+
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Ids of the vocabulary with the added tokens.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
+    }
+
+    /// The text of the end token.
+    pub fn eos_token(&self) -> Option<&str> {
+        self.facts.eos_token.as_deref()
+    }
+
+    /// The id of the end token.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoEos`] if there is none, or it is not in the vocabulary.
+    pub fn eos_id(&self) -> Result<u32, Error> {
+        let fault = |what: String| Error::NoEos { path: self.directory.clone(), what };
+        let Some(token) = &self.facts.eos_token else {
+            return Err(fault("`tokenizer_config.json` names no `eos_token`".to_owned()));
+        };
+        self.facts.eos_id.ok_or_else(|| fault(format!("`{token}` is not in the vocabulary")))
+    }
+
+    /// blake3 of `tokenizer.json` and `tokenizer_config.json`.
+    pub fn digest(&self) -> &str {
+        &self.facts.digest
+    }
+
+    /// What a careful user should know about this tokenizer.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    fn refuse_fast(&mut self, what: &str) -> Result<(), Error> {
+        self.fast = None;
+        match self.backend {
+            Backend::Fast => return Err(Error::Encode { what: format!("the fast encoder {what}") }),
+            Backend::Auto => self.warnings.push(format!("the fast encoder {what}: the slow reference encoder is used")),
+            Backend::Reference => {}
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Tokenizer")
+            .field("directory", &self.directory)
+            .field("encoder", &self.encoder().name())
+            .field("vocab_size", &self.vocab_size)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs foreign code that may panic on a hostile file.
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(panic_text(panic.as_ref())))
+}
+
+/// The message of a panic.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_else(|| "a panic without a message".to_owned())
+}

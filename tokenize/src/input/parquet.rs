@@ -1,0 +1,225 @@
+//! Reads text columns of parquet files, row group by row group.
+
+use std::fs::File;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, RecordBatch, StringArray};
+use arrow_schema::DataType;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+
+use super::{Batch, Reading, Slice, SourceFile};
+use crate::encode::guarded;
+use crate::error::Error;
+
+/// The text that one batch should hold, in bytes: small enough that batches in
+/// flight stay in cache, large enough that hand-over costs nothing.
+const BATCH_BYTES: u64 = 256 << 10;
+const MAX_BATCH_ROWS: u64 = 4096;
+
+/// An open file with its footer.
+pub(crate) struct ParquetFile {
+    path: Arc<Path>,
+    file: File,
+    metadata: ArrowReaderMetadata,
+}
+
+impl ParquetFile {
+    /// Opens `path` and reads its footer.
+    pub(crate) fn open(path: &Arc<Path>) -> Result<Self, Error> {
+        let file = File::open(path).map_err(Error::io("open", &**path))?;
+        // Without the writer's Arrow hints every text column reads as plain
+        // strings, be it large strings, views or a dictionary at its source.
+        let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+        let metadata = guarded(|| ArrowReaderMetadata::load(&file, options).map_err(|error| error.to_string()))
+            .map_err(|what| Error::Parquet { path: path.to_path_buf(), what })?;
+        Ok(Self { path: path.clone(), file, metadata })
+    }
+
+    /// All rows, as the footer counts them.
+    pub(crate) fn rows(&self) -> u64 {
+        self.group_rows().sum()
+    }
+
+    /// The rows of each row group.
+    pub(crate) fn group_rows(&self) -> impl Iterator<Item = u64> {
+        let groups = self.metadata.metadata().row_groups().iter();
+        groups.map(|group| u64::try_from(group.num_rows()).unwrap_or(0))
+    }
+
+    /// The uncompressed size of each row group, in bytes.
+    pub(crate) fn group_bytes(&self) -> impl Iterator<Item = u64> {
+        let groups = self.metadata.metadata().row_groups().iter();
+        groups.map(|group| u64::try_from(group.total_byte_size()).unwrap_or(0))
+    }
+
+    /// The columns with their Arrow types.
+    pub(crate) fn columns(&self) -> impl Iterator<Item = (&str, &DataType)> {
+        self.metadata.schema().fields().iter().map(|field| (field.name().as_str(), field.data_type()))
+    }
+
+    /// Positions of the keys among the columns.
+    fn positions(&self, keys: &[String]) -> Result<Vec<usize>, Error> {
+        keys.iter().map(|key| self.position(key)).collect()
+    }
+
+    fn position(&self, key: &str) -> Result<usize, Error> {
+        let fields = self.metadata.schema().fields();
+        let Some((position, field)) = fields.iter().enumerate().find(|(_, field)| field.name() == key) else {
+            let mut names: Vec<String> = fields.iter().take(20).map(|field| format!("`{}`", field.name())).collect();
+            if fields.len() > names.len() {
+                names.push("…".to_owned());
+            }
+            let have = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+            return Err(Error::NoColumn { path: self.path.to_path_buf(), key: key.to_owned(), have });
+        };
+        if field.data_type() != &DataType::Utf8 {
+            return Err(Error::ColumnType {
+                path: self.path.to_path_buf(),
+                key: key.to_owned(),
+                found: format!("`{}`", field.data_type()),
+            });
+        }
+        Ok(position)
+    }
+
+    /// How many rows of a group make one batch.
+    fn batch_rows(&self, group: usize, positions: &[usize]) -> usize {
+        let group = self.metadata.metadata().row_group(group);
+        let rows = u64::try_from(group.num_rows()).unwrap_or(0).max(1);
+        // Leaves and columns coincide only in flat files; elsewhere the whole
+        // group's size is the safe guess.
+        let flat = group.num_columns() == self.metadata.schema().fields().len();
+        let bytes: i64 = if flat {
+            positions.iter().map(|&position| group.column(position).uncompressed_size()).sum()
+        } else {
+            group.total_byte_size()
+        };
+        let per_row = (u64::try_from(bytes).unwrap_or(0) / rows).max(1);
+        usize::try_from((BATCH_BYTES / per_row).clamp(1, MAX_BATCH_ROWS)).unwrap_or(1)
+    }
+
+    /// Sends the rows `wanted` of this file. Returns whether to go on.
+    fn read(
+        &self,
+        wanted: Range<u64>,
+        reading: Reading<'_>,
+        send: &mut dyn FnMut(Batch) -> bool,
+    ) -> Result<bool, Error> {
+        let positions = self.positions(reading.keys)?;
+        let mut begin = 0;
+        for (group, rows) in self.group_rows().enumerate() {
+            let end = begin + rows;
+            let from = wanted.start.max(begin);
+            let to = wanted.end.min(end);
+            if from < to && !self.read_group(group, begin, from..to, &positions, reading, send)? {
+                return Ok(false);
+            }
+            begin = end;
+        }
+        Ok(true)
+    }
+
+    fn read_group(
+        &self,
+        group: usize,
+        begin: u64,
+        wanted: Range<u64>,
+        positions: &[usize],
+        reading: Reading<'_>,
+        send: &mut dyn FnMut(Batch) -> bool,
+    ) -> Result<bool, Error> {
+        let damaged = |what: String| Error::Parquet { path: self.path.to_path_buf(), what };
+        let file = self.file.try_clone().map_err(Error::io("open", &*self.path))?;
+        let rows = usize::try_from(wanted.end - wanted.start).unwrap_or(usize::MAX);
+        let mut batches = guarded(|| {
+            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+                .with_projection(ProjectionMask::roots(self.metadata.parquet_schema(), positions.iter().copied()))
+                .with_row_groups(vec![group])
+                .with_batch_size(self.batch_rows(group, positions))
+                .with_offset(usize::try_from(wanted.start - begin).unwrap_or(usize::MAX))
+                .with_limit(rows)
+                .build()
+                .map_err(|error| error.to_string())
+        })
+        .map_err(damaged)?;
+        let mut row = wanted.start;
+        while let Some(batch) =
+            guarded(|| batches.next().transpose().map_err(|error| error.to_string())).map_err(damaged)?
+        {
+            let count = batch.num_rows() as u64;
+            if !send(self.check(&batch, row, reading)?) {
+                return Ok(false);
+            }
+            row += count;
+        }
+        if row != wanted.end {
+            let what = format!("row group {group} ends at row {row}, its footer says {}", wanted.end);
+            return Err(damaged(what));
+        }
+        Ok(true)
+    }
+
+    /// Refuses nulls and giants, and puts the columns in the order of the keys.
+    fn check(&self, batch: &RecordBatch, first_row: u64, reading: Reading<'_>) -> Result<Batch, Error> {
+        let mut columns = Vec::with_capacity(reading.keys.len());
+        let mut size = 0;
+        for key in reading.keys {
+            let column: Option<&StringArray> = batch.column_by_name(key).and_then(|column| column.as_string_opt());
+            let Some(column) = column else {
+                return Err(Error::Parquet {
+                    path: self.path.to_path_buf(),
+                    what: format!("`{key}` did not read as text"),
+                });
+            };
+            let path = || self.path.to_path_buf();
+            if let Some(null) = (0..column.len()).find(|&row| column.is_null(row)) {
+                return Err(Error::Null { path: path(), row: first_row + null as u64, key: key.clone() });
+            }
+            let lengths = column.offsets().windows(2).map(|pair| usize::try_from(pair[1] - pair[0]).unwrap_or(0));
+            for (row, length) in lengths.enumerate() {
+                size += length;
+                if length > reading.max_row {
+                    return Err(Error::LongRow {
+                        path: path(),
+                        row: first_row + row as u64,
+                        key: key.clone(),
+                        size: length,
+                        limit: reading.max_row,
+                    });
+                }
+            }
+            columns.push(column.clone());
+        }
+        Ok(Batch::Columns { columns, size })
+    }
+}
+
+/// Sends the batches of `slice` in order until `send` returns `false`.
+pub(super) fn read(
+    files: &[SourceFile],
+    slice: &Slice,
+    reading: Reading<'_>,
+    send: &mut dyn FnMut(Batch) -> bool,
+) -> Result<(), Error> {
+    let wanted = match slice {
+        Slice::All | Slice::Bytes(_) => 0..u64::MAX,
+        Slice::Rows(rows) => rows.clone(),
+    };
+    let mut begin = 0;
+    for file in files {
+        let file = ParquetFile::open(&file.path)?;
+        let end = begin + file.rows();
+        let here = wanted.start.max(begin)..wanted.end.min(end);
+        // Even an empty slice finds out about a missing column.
+        let local = here.start.saturating_sub(begin)..here.end.saturating_sub(begin);
+        if !file.read(local, reading, send)? {
+            return Ok(());
+        }
+        begin = end;
+    }
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! One run: check everything, encode, publish.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::encode::Tokenizer;
+use crate::error::Error;
+use crate::fold::{Fold, GROUP_ROWS};
+use crate::index::{Pair, PairWriter, Sealed};
+use crate::input::{Format, Reading, Slice, Source};
+use crate::output::{OutputFile, directory, sync_directory};
+use crate::pipeline::Pipeline;
+
+/// More threads than any host has cores help nobody.
+const MAX_WORKERS: usize = 512;
+/// Rows of the input that both encoders see before one is trusted.
+const PROBE_ROWS: u64 = 64;
+/// The text of these rows, in bytes, of each key.
+const PROBE_BYTES: usize = 64 << 10;
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// What to make.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// `<prefix>_<key>_document.bin/.idx` are written.
+    pub output_prefix: PathBuf,
+    /// The text columns, in order.
+    pub keys: Vec<String>,
+    /// Encoder threads, 1 to 512.
+    pub workers: usize,
+    /// End each document with the tokenizer's end token.
+    pub append_eod: bool,
+    /// Leave out sequences of this many ids or more.
+    pub seq_length: Option<u32>,
+    pub slice: Slice,
+    /// The longest text or line, in bytes.
+    pub max_row_bytes: usize,
+    /// Hash the files (blake3).
+    pub digests: bool,
+}
+
+impl Options {
+    /// The usual values for one column `text`.
+    pub fn new(output_prefix: impl Into<PathBuf>) -> Self {
+        Self {
+            output_prefix: output_prefix.into(),
+            keys: vec!["text".to_owned()],
+            workers: 1,
+            append_eod: false,
+            seq_length: None,
+            slice: Slice::All,
+            max_row_bytes: 64 << 20,
+            digests: false,
+        }
+    }
+}
+
+/// What a run tells while it works.
+#[derive(Clone, Debug)]
+pub enum Event {
+    Warning(String),
+    /// The input and the output are open; encoding begins.
+    Started,
+    /// At most ten a second, and one at the end.
+    Progress(Progress),
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    pub rows: u64,
+    /// All rows of the slice; `None` where only reading can tell (jsonl).
+    pub total_rows: Option<u64>,
+    /// Token ids written, over all keys.
+    pub tokens: u64,
+    /// Text encoded, in bytes.
+    pub text_bytes: u64,
+}
+
+/// What a run made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    pub rows: u64,
+    /// Over all keys.
+    pub sequences: u64,
+    /// Over all keys.
+    pub documents: u64,
+    /// Token ids, over all keys.
+    pub tokens: u64,
+    /// Sequences left out as too long, over all keys.
+    pub skipped: u64,
+    /// Text encoded, in bytes.
+    pub text_bytes: u64,
+    pub files: Vec<OutputFile>,
+}
+
+/// Encodes a slice of `source` and publishes one pair per key.
+///
+/// # Errors
+///
+/// Any [`Error`]; then nothing has been published, except that an I/O error
+/// between the renames can leave new `.bin` files without an `.idx`.
+pub fn run(
+    source: &Source,
+    tokenizer: &mut Tokenizer,
+    options: &Options,
+    watch: &mut dyn FnMut(Event),
+) -> Result<Summary, Error> {
+    check(source, options)?;
+    let eod = options.append_eod.then(|| tokenizer.eos_id()).transpose()?;
+    let reading = Reading { keys: &options.keys, max_row: options.max_row_bytes };
+    probe(source, tokenizer, options, reading).map_err(|error| source.renumber(error, &options.slice))?;
+    tokenizer.warnings().iter().for_each(|text| watch(Event::Warning(text.clone())));
+
+    let mut writers = Vec::new();
+    for key in &options.keys {
+        writers.push(PairWriter::create(&Pair::of_key(&options.output_prefix, key), options.digests)?);
+    }
+    let limit = options.seq_length.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX));
+    let mut fold = Fold::new(writers, limit);
+    let mut progress = Progress { total_rows: source.known_rows(&options.slice)?, ..Progress::default() };
+    let pipeline = Pipeline {
+        source,
+        slice: &options.slice,
+        reading,
+        encoder: tokenizer.encoder(),
+        eod,
+        workers: options.workers,
+    };
+    watch(Event::Started);
+    let mut told = Instant::now();
+    pipeline
+        .run(&mut |encoded| {
+            fold.take(&encoded)?;
+            progress.rows += encoded.rows;
+            progress.text_bytes += encoded.text_bytes;
+            progress.tokens = fold.ids();
+            if told.elapsed() >= PROGRESS_EVERY {
+                told = Instant::now();
+                watch(Event::Progress(progress));
+            }
+            Ok(())
+        })
+        .map_err(|error| source.renumber(error, &options.slice))?;
+    source.check_unchanged()?;
+    if progress.rows == 0 && options.slice == Slice::All {
+        return Err(Error::NoRows { path: source.given().to_owned() });
+    }
+    let (writers, skipped) = fold.finish()?;
+    progress.tokens = writers.iter().map(PairWriter::ids).sum();
+    watch(Event::Progress(progress));
+    let mut summary = Summary {
+        rows: progress.rows,
+        sequences: writers.iter().map(PairWriter::sequences).sum(),
+        documents: writers.iter().map(PairWriter::documents).sum(),
+        tokens: progress.tokens,
+        skipped,
+        text_bytes: progress.text_bytes,
+        files: Vec::new(),
+    };
+    if summary.sequences == 0 && options.slice == Slice::All {
+        watch(Event::Warning("no row yielded a sequence: the output is empty".to_owned()));
+    }
+    let sealed = writers.into_iter().map(PairWriter::seal).collect::<Result<Vec<_>, _>>()?;
+    summary.files = publish(sealed, options.digests)?;
+    Ok(summary)
+}
+
+/// Names the files: every `.bin`, then every `.idx`, the mark of completion.
+pub(crate) fn publish(mut sealed: Vec<Sealed>, digests: bool) -> Result<Vec<OutputFile>, Error> {
+    let mut folder = None;
+    for pair in &mut sealed {
+        pair.retire_older()?;
+        pair.publish_bin()?;
+        folder.get_or_insert_with(|| directory(pair.path()));
+    }
+    if let Some(folder) = &folder {
+        sync_directory(folder)?;
+    }
+    for pair in &mut sealed {
+        pair.publish_idx()?;
+    }
+    if let Some(folder) = &folder {
+        sync_directory(folder)?;
+    }
+    let mut files = Vec::new();
+    for pair in &sealed {
+        files.extend(pair.files(digests)?);
+    }
+    Ok(files)
+}
+
+/// Refuses what could only fail later.
+fn check(source: &Source, options: &Options) -> Result<(), Error> {
+    check_output(&options.output_prefix, &options.keys)?;
+    let fault = |what: &str| Err(Error::Options { what: what.to_owned() });
+    if options.workers == 0 || options.workers > MAX_WORKERS {
+        return fault("`--workers` must be 1 to 512");
+    }
+    if options.seq_length == Some(0) {
+        return fault("`--seq-length` must be at least 1");
+    }
+    if options.max_row_bytes == 0 {
+        return fault("`--max-row-bytes` must be at least 1");
+    }
+    source.check_slice(&options.slice)?;
+    if options.seq_length.is_none() || options.keys.len() == 1 {
+        return Ok(());
+    }
+    // What is left out depends on the group of 50 rows around a row.
+    match &options.slice {
+        Slice::All => Ok(()),
+        Slice::Rows(rows) => {
+            let whole = source.format() == Format::Parquet && source.known_rows(&Slice::All)? == Some(rows.end);
+            if rows.start % GROUP_ROWS == 0 && (rows.end % GROUP_ROWS == 0 || whole) {
+                return Ok(());
+            }
+            fault("with `--seq-length` and several keys, slices must begin and end at multiples of 50 rows")
+        }
+        Slice::Bytes(_) => fault("with `--seq-length` and several keys, cut by `--rows`, not by `--byte-range`"),
+    }
+}
+
+/// Refuses keys and prefixes that cannot name files.
+pub(crate) fn check_output(prefix: &std::path::Path, keys: &[String]) -> Result<(), Error> {
+    let fault = |what: String| Err(Error::Options { what });
+    if prefix.file_name().is_none() || prefix.as_os_str().to_string_lossy().ends_with('/') {
+        return fault(format!("`{}` names no file to begin the output's names with", prefix.display()));
+    }
+    let folder = directory(prefix);
+    if !folder.is_dir() {
+        return Err(Error::NoOutputDirectory { path: folder });
+    }
+    if keys.is_empty() {
+        return fault("there is no key to read".to_owned());
+    }
+    for (position, key) in keys.iter().enumerate() {
+        if key.is_empty() || key.contains(['/', '\0']) || key.len() > 200 {
+            return fault(format!("the key `{key}` cannot be part of a file name"));
+        }
+        if keys[..position].contains(key) {
+            return fault(format!("the key `{key}` is named twice"));
+        }
+    }
+    Ok(())
+}
+
+/// Lets both encoders see the first rows of the slice itself.
+fn probe(source: &Source, tokenizer: &mut Tokenizer, options: &Options, reading: Reading<'_>) -> Result<(), Error> {
+    let mut texts = Vec::new();
+    let mut rows = 0;
+    let mut bytes = vec![0; reading.keys.len()];
+    let mut fault = None;
+    source.read(&options.slice, reading, &mut |batch| {
+        let visited = batch.each_text(reading, |key, text| {
+            if bytes[key] + text.len() <= PROBE_BYTES {
+                bytes[key] += text.len();
+                texts.push(text.to_owned());
+            }
+            Ok(())
+        });
+        match visited {
+            Ok(count) => rows += count,
+            Err(error) => fault = Some(error),
+        }
+        fault.is_none() && rows < PROBE_ROWS
+    })?;
+    fault.map_or(Ok(()), Err)?;
+    tokenizer.probe(texts.iter().map(String::as_str))?;
+    tokenizer.settle();
+    Ok(())
+}
