@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Measures the engines beside what bounds them, in one run: convert against cp + fsync, tokenize against the bare encoder.
+#
+#   QCTL_BENCH_DIR   where the files of the measurement go (default: $QCTL_CACHE/bench); removed afterwards
+set -euo pipefail
+# shellcheck source=scripts/lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+SPACE_GIB=6
+bench="${QCTL_BENCH_DIR:-$QCTL_CACHE/bench}"
+mkdir -p "$bench"
+bench="$(cd "$bench" && pwd)"
+[ "$(free_gib "$bench")" -ge "$SPACE_GIB" ] || die "$bench has less than $SPACE_GIB GiB free" "QCTL_BENCH_DIR=/path on another disk"
+
+need_rust
+python="$("$QCTL_ROOT/scripts/bootstrap.sh")"
+target="$(target_dir)"
+say "bench: building the release binaries"
+(cd "$QCTL_ROOT" && CARGO_TARGET_DIR="$target" cargo build --release --locked --quiet -p convert -p tokenize --bins)
+"$python" "$QCTL_ROOT/examples/quickstart/make_input.py" "$bench/input" >&2
+trap 'rm -rf "$bench/convert"' EXIT
+
+status=0
+"$target/release/qctl-convert" bench --dir "$bench/convert" || status=1
+"$target/release/qctl-tokenize" bench --input "$bench/input/dataset/docs.parquet" --tokenizer "$bench/input/model_hf" || status=1
+exit "$status"
