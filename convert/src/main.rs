@@ -1,0 +1,2 @@
+//! `qctl-convert`.
+fn main() {}

@@ -1,0 +1,185 @@
+//! The plain values that a shard's `args` holds.
+
+use std::collections::BTreeMap;
+
+use model::{ModelShape, Parallel};
+
+use crate::pickle::{Id, Pickle, Value};
+
+/// A value of `args` that has a plain form.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Plain {
+    /// None.
+    None,
+    /// True or False.
+    Bool(bool),
+    /// An int.
+    Int(i64),
+    /// A float.
+    Float(f64),
+    /// A str.
+    Str(String),
+    /// An enum, dtype, list or other object.
+    Other,
+}
+
+/// The attributes of a shard's `args`, by name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Args(BTreeMap<String, Plain>);
+
+impl Args {
+    /// Reads an `argparse.Namespace` or a plain dict.
+    #[must_use]
+    pub fn read(pickle: &Pickle<'_>, id: Id) -> Self {
+        let pairs = pickle.pairs(id).unwrap_or_default();
+        Self(
+            pairs
+                .into_iter()
+                .filter_map(|(key, value)| Some((pickle.str(key)?.to_owned(), plain(pickle.get(value)))))
+                .collect(),
+        )
+    }
+
+    /// The attribute, or None where absent.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Plain> {
+        self.0.get(name)
+    }
+
+    /// A non-negative int.
+    #[must_use]
+    pub fn count(&self, name: &str) -> Option<u64> {
+        match self.get(name) {
+            Some(Plain::Int(n)) => u64::try_from(*n).ok(),
+            _ => None,
+        }
+    }
+
+    /// A bool.
+    #[must_use]
+    pub fn flag(&self, name: &str) -> Option<bool> {
+        match self.get(name) {
+            Some(Plain::Bool(b)) => Some(*b),
+            _ => None,
+        }
+    }
+
+    /// Whether the attribute is there and is not None.
+    #[must_use]
+    pub fn is_set(&self, name: &str) -> bool {
+        !matches!(self.get(name), None | Some(Plain::None))
+    }
+
+    /// Number of attributes.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn plain(value: &Value<'_>) -> Plain {
+    match value {
+        Value::None => Plain::None,
+        Value::Bool(b) => Plain::Bool(*b),
+        Value::Int(n) => Plain::Int(*n),
+        Value::Float(f) => Plain::Float(*f),
+        Value::Str(s) => Plain::Str((*s).to_owned()),
+        Value::Opaque
+        | Value::Tuple(_)
+        | Value::List(_)
+        | Value::Dict(_)
+        | Value::Global { .. }
+        | Value::Persistent(_)
+        | Value::Object { .. } => Plain::Other,
+    }
+}
+
+/// What a written shard's `args` says besides the shape.
+#[derive(Clone, Debug)]
+pub struct Written<'a> {
+    /// The model.
+    pub shape: &'a ModelShape,
+    /// Tensor- and pipeline-parallel sizes.
+    pub parallel: Parallel,
+    /// Rows of the embedding over all ranks.
+    pub padded_vocab: u64,
+    /// The divisor that gave the padding.
+    pub divisor: u64,
+    /// Type of the shard's tensors.
+    pub dtype: model::Dtype,
+    /// As given on the command line.
+    pub tokenizer_model: Option<&'a str>,
+}
+
+impl Written<'_> {
+    /// All attributes in order: plain values only, so that no class is needed to load them.
+    #[must_use]
+    pub fn pairs(&self) -> Vec<(&'static str, Plain)> {
+        let s = self.shape;
+        let int = |n: u64| Plain::Int(i64::try_from(n).unwrap_or(i64::MAX));
+        let text = |t: &str| Plain::Str(t.to_owned());
+        let rotary = format!("{}", s.rope_theta).parse().map_or(Plain::Float(s.rope_theta), Plain::Int);
+        vec![
+            ("num_layers", int(s.num_layers)),
+            ("encoder_num_layers", int(s.num_layers)),
+            ("hidden_size", int(s.hidden_size)),
+            ("ffn_hidden_size", int(s.ffn_hidden_size)),
+            ("num_attention_heads", int(s.num_attention_heads)),
+            ("kv_channels", int(s.kv_channels)),
+            ("group_query_attention", Plain::Bool(s.num_query_groups != s.num_attention_heads)),
+            ("num_query_groups", int(s.num_query_groups)),
+            ("max_position_embeddings", int(s.max_position_embeddings)),
+            ("seq_length", int(s.max_position_embeddings)),
+            ("encoder_seq_length", int(s.max_position_embeddings)),
+            ("position_embedding_type", text("rope")),
+            ("add_position_embedding", Plain::Bool(true)),
+            ("use_rotary_position_embeddings", Plain::Bool(true)),
+            ("rotary_base", rotary),
+            ("rotary_percent", Plain::Float(1.0)),
+            ("rotary_interleaved", Plain::Bool(false)),
+            ("add_bias_linear", Plain::Bool(false)),
+            ("add_qkv_bias", Plain::Bool(s.qkv_bias)),
+            ("add_dense_bias", Plain::Bool(false)),
+            ("qk_layernorm", Plain::Bool(s.qk_norm)),
+            ("swiglu", Plain::Bool(true)),
+            ("untie_embeddings_and_output_weights", Plain::Bool(!s.tied)),
+            ("normalization", text("RMSNorm")),
+            ("norm_epsilon", Plain::Float(s.rms_norm_eps)),
+            ("apply_layernorm_1p", Plain::Bool(false)),
+            ("padded_vocab_size", int(self.padded_vocab)),
+            ("vocab_size", int(s.vocab_size)),
+            ("make_vocab_size_divisible_by", int(self.divisor)),
+            ("tokenizer_type", text("Llama2Tokenizer")),
+            ("tokenizer_model", self.tokenizer_model.map_or(Plain::None, text)),
+            ("transformer_impl", text("local")),
+            ("ckpt_format", text("torch")),
+            ("use_mcore_models", Plain::Bool(true)),
+            ("bf16", Plain::Bool(self.dtype == model::Dtype::Bf16)),
+            ("fp16", Plain::Bool(self.dtype == model::Dtype::Fp16)),
+            ("tensor_model_parallel_size", int(u64::from(self.parallel.tp()))),
+            ("pipeline_model_parallel_size", int(u64::from(self.parallel.pp()))),
+            ("virtual_pipeline_model_parallel_size", Plain::None),
+            ("num_layers_per_virtual_pipeline_stage", Plain::None),
+            ("context_parallel_size", Plain::Int(1)),
+            ("expert_model_parallel_size", Plain::Int(1)),
+            ("num_experts", Plain::None),
+            ("num_layer_list", Plain::None),
+            ("noop_layers", Plain::None),
+            ("sequence_parallel", Plain::Bool(false)),
+            ("use_distributed_optimizer", Plain::Bool(false)),
+            ("no_save_optim", Plain::Bool(true)),
+            ("no_save_rng", Plain::Bool(true)),
+            ("world_size", int(self.parallel.shards())),
+            ("iteration", Plain::Int(1)),
+            ("consumed_train_samples", Plain::Int(0)),
+            ("skipped_train_samples", Plain::Int(0)),
+            ("consumed_valid_samples", Plain::Int(0)),
+        ]
+    }
+}

@@ -1,0 +1,239 @@
+//! Reads a shard, whoever wrote it: torch, MSAdapter or this crate.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::args::Args;
+use super::tensor::TensorRef;
+use crate::dtype;
+use crate::error::{Error, Result};
+use crate::mapped::Mapped;
+use crate::matrix::Matrix;
+use crate::pickle::{Id, Pickle, Value};
+use crate::zip::Archive;
+use crate::zip::read::Entry;
+
+/// A value of a `model` dictionary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelEntry {
+    /// A tensor.
+    Tensor(TensorRef),
+    /// None, as `_extra_state` has.
+    None,
+    /// Anything else, such as an `_extra_state` with content.
+    Other,
+}
+
+/// A plain value at the top of the dictionary.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scalar {
+    /// None.
+    None,
+    /// An int.
+    Int(i64),
+    /// A float.
+    Float(f64),
+    /// Anything else.
+    Other,
+}
+
+/// An opened shard. Its tensors' bytes stay in the mapped file.
+#[derive(Debug)]
+pub struct Shard {
+    map: Mapped,
+    archive: Archive,
+    top: String,
+    /// Keys of the top dictionary with their plain values, in order.
+    pub scalars: Vec<(String, Scalar)>,
+    /// The plain values of `args`.
+    pub args: Args,
+    /// `model`, or `model0`, `model1`, … with virtual pipeline stages; entries in order.
+    pub models: Vec<(String, Vec<(String, ModelEntry)>)>,
+}
+
+impl Shard {
+    /// Opens a shard and reads all but its tensors.
+    ///
+    /// # Errors
+    ///
+    /// If the file is no intact archive, its pickle is malformed, or a tensor
+    /// names a storage that is missing or too short.
+    pub fn open(path: &Path) -> Result<Self> {
+        let map = Mapped::open(path)?;
+        let archive = Archive::parse(path, map.bytes())?;
+        let bad = |reason: String| Error::bad(path, reason);
+        let mut tops = archive.entries().iter().filter_map(|e| e.name.strip_suffix("/data.pkl"));
+        let top = match (tops.next(), tops.next()) {
+            (Some(top), None) if !top.contains('/') => top.to_owned(),
+            _ => return Err(bad("holds no single `data.pkl` below one top directory".to_owned())),
+        };
+        let entry = archive.find(&format!("{top}/data.pkl")).ok_or_else(|| bad("holds no `data.pkl`".to_owned()))?;
+        if !archive.check(map.bytes(), entry) {
+            return Err(damaged(path, entry));
+        }
+        let order = archive.find(&format!("{top}/byteorder")).map(|e| &map.bytes()[e.range.clone()]);
+        if order.is_some_and(|o| o != b"little") {
+            return Err(Error::unsupported(format!("the byte order of `{}`", path.display())));
+        }
+        let pickle = Pickle::parse(&map.bytes()[entry.range.clone()])
+            .map_err(|reason| bad(format!("has a malformed `data.pkl`: {reason}")))?;
+        let top_pairs = pickle
+            .pairs(pickle.root())
+            .ok_or_else(|| bad("holds no dictionary".to_owned()))?;
+        let named: Vec<(&str, Id)> = top_pairs.iter().filter_map(|(k, v)| Some((pickle.str(*k)?, *v))).collect();
+        let args = named.iter().find(|(k, _)| *k == "args").map(|(_, id)| Args::read(&pickle, *id)).unwrap_or_default();
+        let scalars = named.iter().map(|(k, v)| ((*k).to_owned(), scalar(pickle.get(*v)))).collect();
+        let mut models = Vec::new();
+        for (key, id) in &named {
+            if key.strip_prefix("model").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit())) {
+                let pairs = pickle.pairs(*id).ok_or_else(|| bad(format!("has a `{key}` that is no dictionary")))?;
+                models.push(((*key).to_owned(), model_entries(&pickle, &pairs)));
+            }
+        }
+        if models.is_empty() {
+            return Err(bad("holds no `model`".to_owned()).with_hint("only checkpoints in Megatron's torch format are read"));
+        }
+        let shard = Self { top, scalars, args, models, map, archive };
+        shard.check_storages()?;
+        Ok(shard)
+    }
+
+    /// Where the shard lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.map.path()
+    }
+
+    /// Size of the file in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.map.bytes().len() as u64
+    }
+
+    /// The file's bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.map.bytes()
+    }
+
+    /// The tensors of `model` by name.
+    #[must_use]
+    pub fn tensors(&self) -> HashMap<&str, &TensorRef> {
+        let model = self.models.first().map(|(_, entries)| entries.as_slice()).unwrap_or_default();
+        model
+            .iter()
+            .filter_map(|(name, entry)| match entry {
+                ModelEntry::Tensor(tensor) => Some((name.as_str(), tensor)),
+                ModelEntry::None | ModelEntry::Other => None,
+            })
+            .collect()
+    }
+
+    /// A tensor's elements.
+    ///
+    /// # Errors
+    ///
+    /// If its type is not supported or its strides leave the storage.
+    pub fn matrix(&self, name: &str, tensor: &TensorRef) -> Result<Matrix<'_>> {
+        let path = self.path();
+        let dtype = tensor
+            .dtype()
+            .ok_or_else(|| Error::unsupported(format!("`{}` of `{name}` in `{}`", tensor.storage, path.display())))?;
+        let bytes = self.storage(tensor)?;
+        usize::try_from(tensor.offset)
+            .ok()
+            .and_then(|offset| offset.checked_mul(dtype::width(dtype)))
+            .and_then(|start| bytes.get(start..))
+            .and_then(|bytes| Matrix::strided(bytes, dtype, &tensor.shape, &tensor.strides))
+            .ok_or_else(|| Error::bad(path, format!("holds `{name}` with a shape or strides beyond its storage")))
+    }
+
+    /// Compares the checksums of all entries, in `threads` threads.
+    ///
+    /// # Errors
+    ///
+    /// If one differs.
+    pub fn verify(&self, threads: usize) -> Result<()> {
+        let entries = self.archive.entries();
+        let next = AtomicUsize::new(0);
+        let bytes = self.map.bytes();
+        let work = || loop {
+            match entries.get(next.fetch_add(1, Ordering::Relaxed)) {
+                None => return Ok(()),
+                Some(entry) if !self.archive.check(bytes, entry) => return Err(damaged(self.path(), entry)),
+                Some(_) => {}
+            }
+        };
+        std::thread::scope(|scope| {
+            let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let mut result = work();
+            for helper in helpers {
+                result = result.and(helper.join().unwrap_or(Err(Error::Stopped)));
+            }
+            result
+        })
+    }
+
+    fn storage(&self, tensor: &TensorRef) -> Result<&[u8]> {
+        self.archive
+            .find(&format!("{}/data/{}", self.top, tensor.key))
+            .map(|entry| &self.map.bytes()[entry.range.clone()])
+            .ok_or_else(|| Error::bad(self.path(), format!("lacks the storage `data/{}`", tensor.key)))
+    }
+
+    /// Every tensor of the weights must have its bytes before anything is written.
+    fn check_storages(&self) -> Result<()> {
+        for (_, entries) in &self.models {
+            for (name, entry) in entries {
+                let ModelEntry::Tensor(tensor) = entry else { continue };
+                let held = self.storage(tensor)?.len() as u64;
+                let needed = tensor.dtype().map_or(Some(0), |d| tensor.elements.checked_mul(d.size()));
+                if needed.is_none_or(|needed| needed > held) {
+                    return Err(Error::bad(
+                        self.path(),
+                        format!("states {} elements for `{name}`, but its storage has {held} bytes", tensor.elements),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn damaged(path: &Path, entry: &Entry) -> Error {
+    Error::bad(path, format!("is damaged: `{}` does not have its checksum", entry.name))
+        .with_hint("make or fetch the file again")
+}
+
+fn scalar(value: &Value<'_>) -> Scalar {
+    match value {
+        Value::None => Scalar::None,
+        Value::Int(n) => Scalar::Int(*n),
+        Value::Float(f) => Scalar::Float(*f),
+        Value::Bool(_)
+        | Value::Str(_)
+        | Value::Opaque
+        | Value::Tuple(_)
+        | Value::List(_)
+        | Value::Dict(_)
+        | Value::Global { .. }
+        | Value::Persistent(_)
+        | Value::Object { .. } => Scalar::Other,
+    }
+}
+
+fn model_entries(pickle: &Pickle<'_>, pairs: &[(Id, Id)]) -> Vec<(String, ModelEntry)> {
+    pairs
+        .iter()
+        .filter_map(|(key, id)| {
+            let name = pickle.str(*key)?.to_owned();
+            let entry = match TensorRef::read(pickle, *id) {
+                Some(tensor) => ModelEntry::Tensor(tensor),
+                None if pickle.get(*id) == &Value::None => ModelEntry::None,
+                None => ModelEntry::Other,
+            };
+            Some((name, entry))
+        })
+        .collect()
+}
