@@ -7,23 +7,22 @@ both are exact. Every rank must take part in every collective, so each stage
 knows how many the others need and joins them while it would otherwise wait.
 """
 
+import mindspore as ms
 from mindspore import nn, ops
 
+from seat import Seat
 
-class World:
-    """Who this rank is, and the collectives: `rank = tp + tp_size * pp`."""
+
+class World(Seat):
+    """A seat with the collectives."""
 
     def __init__(self, rank: int, tp: int, pp: int):
-        self.rank, self.tp, self.pp = rank, tp, pp
-        self.tp_rank, self.pp_rank = rank % tp, rank // tp
-        self.first, self.last = self.pp_rank == 0, self.pp_rank == pp - 1
-        self.size = tp * pp
+        super().__init__(rank, tp, pp)
         self._reduce = ops.AllReduce() if self.size > 1 else None
         self._zeros = {}
 
     def zeros(self, shape):
         if shape not in self._zeros:
-            import mindspore as ms
             self._zeros[shape] = ops.zeros(shape, ms.float32)
         return self._zeros[shape]
 

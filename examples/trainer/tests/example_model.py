@@ -4,6 +4,8 @@ import json
 import os
 import struct
 import sys
+import tempfile
+import unittest
 from argparse import Namespace
 
 import numpy as np
@@ -11,9 +13,26 @@ import numpy as np
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 import pickle_pt  # noqa: E402
 
+REFERENCE = os.environ.get("QCTL_REFERENCE_DATA", os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "..", "shared"))
 CONFIG = dict(model_type="qwen2", hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4,
               num_key_value_heads=2, vocab_size=96, rms_norm_eps=1e-6, rope_theta=10000.0, tie_word_embeddings=False,
               torch_dtype="bfloat16", max_position_embeddings=64)
+
+
+class Folder(unittest.TestCase):
+    def setUp(self):
+        held = tempfile.TemporaryDirectory()
+        self.addCleanup(held.cleanup)
+        self.dir = held.name
+
+    def path(self, *names):
+        return os.path.join(self.dir, *names)
+
+
+def read(path, mode="r"):
+    """The whole of a file."""
+    with open(path, mode) as f:
+        return f.read()
 
 
 def make_weights(c, seed=0, std=0.3):
@@ -104,6 +123,37 @@ def write_shards(folder, c, w, tp, pp):
             pickle_pt.save(state, os.path.join(shard, "model_optim_rng.pt"))
     with open(os.path.join(folder, "latest_checkpointed_iteration.txt"), "w") as f:
         f.write("1")
+
+
+def merge_shards(c, shards):
+    """Megatron to Hugging Face: the inverse of `write_shards`; `shards[t, p]` maps names to arrays."""
+    heads, groups = c["num_attention_heads"], c["num_key_value_heads"]
+    d, r = c["hidden_size"] // heads, heads // groups
+    tp, pp = (max(k[i] for k in shards) + 1 for i in (0, 1))
+    per, out = c["num_hidden_layers"] // pp, {}
+
+    def join(p, name, axis):
+        return np.concatenate([shards[t, p][name] for t in range(tp)], axis)
+
+    out["model.embed_tokens.weight"] = join(0, "embedding.word_embeddings.weight", 0)
+    for layer in range(c["num_hidden_layers"]):
+        p, old, new = layer // per, f"decoder.layers.{layer % per}.", f"model.layers.{layer}."
+        for kind in ("weight", "bias"):
+            block = join(p, f"{old}self_attention.linear_qkv.{kind}", 0)
+            block = block.reshape(groups, r + 2, d, *block.shape[1:])
+            for name, part in (("q", block[:, :r]), ("k", block[:, r]), ("v", block[:, r + 1])):
+                out[f"{new}self_attn.{name}_proj.{kind}"] = part.reshape(-1, *block.shape[3:])
+        out[new + "self_attn.o_proj.weight"] = join(p, old + "self_attention.linear_proj.weight", 1)
+        halves = [np.split(shards[t, p][old + "mlp.linear_fc1.weight"], 2) for t in range(tp)]
+        for i, name in enumerate(("gate", "up")):
+            out[f"{new}mlp.{name}_proj.weight"] = np.concatenate([h[i] for h in halves])
+        out[new + "mlp.down_proj.weight"] = join(p, old + "mlp.linear_fc2.weight", 1)
+        out[new + "input_layernorm.weight"] = shards[0, p][old + "input_layernorm.weight"]
+        out[new + "post_attention_layernorm.weight"] = shards[0, p][old + "pre_mlp_layernorm.weight"]
+    out["model.norm.weight"] = shards[0, pp - 1]["decoder.final_layernorm.weight"]
+    if not c["tie_word_embeddings"]:
+        out["lm_head.weight"] = join(pp - 1, "output_layer.weight", 0)
+    return out
 
 
 def write_tokens(prefix, vocab, documents=120, seed=3):

@@ -16,6 +16,11 @@ def free_port():
         return s.getsockname()[1]
 
 
+def read(path):
+    with open(path, errors="replace") as f:
+        return f.read()
+
+
 class Run:
     """Output per rank and exit codes of one run."""
 
@@ -56,7 +61,7 @@ def run(folder, ranks, flags, timeout=300, env=None, term_after=None):
         while any(c.poll() is None for c in children) and time.monotonic() < deadline:
             if any(c.poll() not in (None, 0) for c in children):
                 break  # a rank failed: the others would wait for it
-            if term_after and not told and term_after in open(logs[-1], errors="replace").read():
+            if term_after and not told and term_after in read(logs[-1]):
                 told = True
                 for c in children:
                     c.send_signal(signal.SIGTERM)
@@ -71,4 +76,4 @@ def run(folder, ranks, flags, timeout=300, env=None, term_after=None):
             c.wait()
         for f in files:
             f.close()
-    return Run(ended, [open(p, errors="replace").read() for p in logs])
+    return Run(ended, [read(p) for p in logs])
