@@ -6,6 +6,10 @@ use model::{AttemptId, Event, Failure, Job, JobId, Node, NodeId, Output, Timesta
 
 /// One thing that happened outside.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a report is the common case: a box for each would cost more than it saves"
+)]
 pub enum Input {
     /// A user submits a job whose stages are compiled and whose id is fresh.
     Submit(Box<Job>),
@@ -62,6 +66,10 @@ pub enum Input {
 
 /// What an agent says about its seat of an attempt.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a report is the common case: a box for each would cost more than it saves"
+)]
 pub enum Report {
     /// Checks passed; seat 0 offers `port` for the scheduler.
     Prepared {

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{AttemptId, DeviceKind, Job, JobId, Liveness, Node, NodeId, Timestamp};
+use model::{AttemptId, DeviceKind, Job, JobId, Liveness, Node, NodeId, Task, Timestamp};
+
+use crate::index::{Index, Place};
+use crate::mutation::Mutation;
 
 /// How long things may take, and where ports come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +24,9 @@ pub struct Policy {
     pub failure_grace_ms: u64,
     /// One-rank processor-only tasks that one node runs at once.
     pub engine_tasks_per_node: u32,
-    /// Ended jobs kept in memory and in listings.
+    /// Ended jobs kept in memory and in listings. The driver's to enforce: the
+    /// planner drops nothing, because only the driver knows what is still
+    /// shown; [`World::forget_job`] takes one out.
     pub keep_ended_jobs: usize,
 }
 
@@ -40,6 +45,10 @@ impl Default for Policy {
 }
 
 /// All jobs and nodes. Domain state with one owner: the driver.
+///
+/// Jobs enter through [`World::restore_job`] or a `Submit` and change only in
+/// `step`, because look-up tables beside them must agree; a change made
+/// directly to `jobs` is followed by [`World::reindex`].
 #[derive(Clone, Debug, Default)]
 pub struct World {
     /// How long things may take.
@@ -53,6 +62,18 @@ pub struct World {
     pub quarantined: BTreeSet<(NodeId, AttemptId)>,
     /// When this leader began; deadlines about silence start here.
     pub since: Timestamp,
+    pub(crate) index: Index,
+    /// Attempts whose reachable seats are all over, and since when: a silent
+    /// seat's fence margin is counted from here. Never stored.
+    pub(crate) fences: BTreeMap<Place, Timestamp>,
+    /// No node's silence reaches a limit before this instant. `None` if no
+    /// node's silence is being counted.
+    pub(crate) next_silence: Option<Timestamp>,
+    /// When it was stepped last; sentences about time are said as of then.
+    pub(crate) stepped: Timestamp,
+    /// A rule that is deliberately broken.
+    #[cfg(any(test, feature = "check"))]
+    pub mutation: Option<Mutation>,
 }
 
 /// A node, and what this leader has seen of it.
@@ -68,6 +89,39 @@ pub struct NodeView {
     pub session: Option<u64>,
     /// Attempts that its last beat or hello said it runs.
     pub live: BTreeSet<AttemptId>,
+    /// Largest session number seen of it; 0 before the first.
+    pub newest_session: u64,
+    /// Attempts with a running seat here that its last beat left out.
+    pub missing: BTreeSet<AttemptId>,
+    /// Attempts in `live` that were replaced, or whose seat here was given up,
+    /// and that it has not reported as ended: what they hold is not known, so
+    /// the node gets no slot work while there are any.
+    pub leftover: BTreeSet<AttemptId>,
+    /// Attempts in `live` that it has reported as ended.
+    pub ended: BTreeSet<AttemptId>,
+}
+
+impl NodeView {
+    pub(crate) fn unheard(record: Node, since: Timestamp) -> Self {
+        Self {
+            record,
+            liveness: Liveness::Unheard,
+            last_heard: since,
+            session: None,
+            live: BTreeSet::new(),
+            newest_session: 0,
+            missing: BTreeSet::new(),
+            leftover: BTreeSet::new(),
+            ended: BTreeSet::new(),
+        }
+    }
+
+    /// Whether new work may be placed here: it speaks, and there is a session
+    /// to send the work through.
+    #[must_use]
+    pub fn takes_work(&self) -> bool {
+        self.liveness == Liveness::Ready && self.session.is_some()
+    }
 }
 
 impl World {
@@ -79,20 +133,74 @@ impl World {
 
     /// Adds a stored node that this leader has not heard yet.
     pub fn restore_node(&mut self, record: Node) {
-        let since = self.since;
-        self.nodes.insert(
-            record.id.clone(),
-            NodeView { record, liveness: Liveness::Unheard, last_heard: since, session: None, live: BTreeSet::new() },
-        );
+        self.expect_silence(self.since.after_ms(self.policy.suspect_after_ms));
+        self.nodes.insert(record.id.clone(), NodeView::unheard(record, self.since));
     }
 
     /// Adds a stored job.
     pub fn restore_job(&mut self, job: Job) {
+        self.forget_job(&job.id);
+        self.index.add_job(&job);
         self.jobs.insert(job.id.clone(), job);
+    }
+
+    /// Takes a job out, as the driver does with the oldest ended ones.
+    pub fn forget_job(&mut self, id: &JobId) -> Option<Job> {
+        let job = self.jobs.remove(id)?;
+        self.index.remove_job(&job);
+        Some(job)
+    }
+
+    /// Rebuilds the look-up tables from `jobs`.
+    pub fn reindex(&mut self) {
+        self.index = Index::of(self.jobs.values());
     }
 
     /// Nodes that may get new work of `device` kind, in id order.
     pub fn ready(&self, device: DeviceKind) -> impl Iterator<Item = &NodeView> {
         self.nodes.values().filter(move |n| n.liveness == Liveness::Ready && n.record.device == device)
+    }
+
+    /// Slots of `node` that seats hold, lowest first.
+    #[must_use]
+    pub fn slots_taken(&self, node: &NodeId) -> Vec<u32> {
+        self.index.load(node).map(|load| load.slots.iter().copied().collect()).unwrap_or_default()
+    }
+
+    /// Seats on `node` that are not over, in job, stage, task order.
+    pub fn seats_on(&self, node: &NodeId) -> impl Iterator<Item = AttemptId> {
+        let places: Vec<Place> = self.index.places(node).cloned().collect();
+        places.into_iter().filter_map(|place| self.attempt_id(&place))
+    }
+
+    pub(crate) fn task(&self, place: &Place) -> Option<&Task> {
+        self.jobs.get(&place.job)?.stages.get(place.stage)?.tasks.get(usize::try_from(place.task).ok()?)
+    }
+
+    pub(crate) fn attempt_id(&self, place: &Place) -> Option<AttemptId> {
+        let stage = self.jobs.get(&place.job)?.stages.get(place.stage)?;
+        match &stage.tasks.get(usize::try_from(place.task).ok()?)?.state {
+            model::TaskState::Active(attempt) => Some(place.attempt_id(&stage.name, attempt.number)),
+            model::TaskState::Waiting { .. }
+            | model::TaskState::Done { .. }
+            | model::TaskState::Failed { .. }
+            | model::TaskState::Cancelled { .. }
+            | model::TaskState::Skipped => None,
+        }
+    }
+
+    /// Notes that some node's silence may reach a limit at `at`.
+    pub(crate) fn expect_silence(&mut self, at: Timestamp) {
+        self.next_silence = Some(self.next_silence.map_or(at, |next| next.min(at)));
+    }
+
+    #[cfg(any(test, feature = "check"))]
+    pub(crate) fn broken(&self, rule: Mutation) -> bool {
+        self.mutation == Some(rule)
+    }
+
+    #[cfg(not(any(test, feature = "check")))]
+    pub(crate) const fn broken(&self, _: Mutation) -> bool {
+        false
     }
 }

@@ -1,0 +1,211 @@
+//! Who goes next.
+
+use std::collections::BTreeSet;
+
+use model::event::{Kind, Level};
+use model::{
+    Attempt, AttemptState, Body, DeviceKind, JobId, Liveness, NodeId, Outcome, Seat, SeatState, Stage, Task, TaskShape,
+    TaskState,
+};
+
+use crate::Mutation;
+use crate::checkpoint::newest_complete;
+use crate::index::{Place, Tally};
+use crate::input::Effect;
+use crate::phase;
+use crate::place::{self, Chosen};
+use crate::step::{Work, is_gang};
+use crate::text;
+use crate::world::World;
+
+/// What one pass over the queue has learnt.
+#[derive(Default)]
+struct Pass {
+    /// Nodes kept for the first task with slots that found no room.
+    kept: BTreeSet<NodeId>,
+    /// Shapes that found no room: room only shrinks within a pass.
+    full: Vec<(DeviceKind, u32, u32)>,
+}
+
+impl Work<'_> {
+    /// Places what fits: by priority, then age, then id; stages and tasks in
+    /// their order.
+    ///
+    /// The first task that needs slots and finds none keeps every node that it
+    /// could use, so that later ones cannot starve it; tasks without slots go
+    /// on past it. A task that no set of known nodes could ever hold keeps none.
+    pub(crate) fn schedule(&mut self) {
+        let jobs: Vec<JobId> = self.world.index.queue.iter().map(|(_, _, id)| id.clone()).collect();
+        let mut pass = Pass::default();
+        for id in jobs {
+            self.schedule_job(&id, &mut pass);
+        }
+    }
+
+    fn schedule_job(&mut self, id: &JobId, pass: &mut Pass) {
+        let Some(job) = self.world.jobs.get(id) else { return };
+        if job.cancel.is_some() {
+            return;
+        }
+        let open: Vec<usize> = (0..job.stages.len())
+            .filter(|stage| self.world.index.tally(id, *stage).is_some_and(|tally| !tally.waiting.is_empty()))
+            .filter(|stage| phase::may_start(self.world, job, *stage))
+            .collect();
+        for stage in open {
+            self.schedule_stage(id, stage, pass);
+        }
+    }
+
+    fn schedule_stage(&mut self, id: &JobId, stage: usize, pass: &mut Pass) {
+        let mut after: Option<u32> = None;
+        while let Some(task) = self.next_waiting(id, stage, after) {
+            after = Some(task);
+            let place = Place { job: id.clone(), stage, task };
+            if !self.may_place(&place) {
+                continue;
+            }
+            // Tasks of a stage are alike, so the first without room speaks for the rest.
+            let pinned = self.task(&place).is_some_and(|task| task.shape.pinned.is_some());
+            if !self.place_task(&place, pass) && !pinned {
+                return;
+            }
+        }
+    }
+
+    fn next_waiting(&self, id: &JobId, stage: usize, after: Option<u32>) -> Option<u32> {
+        let from = after.map_or(0, |after| after.saturating_add(1));
+        self.world.index.tally(id, stage)?.waiting.range(from..).next().copied()
+    }
+
+    fn may_place(&self, place: &Place) -> bool {
+        let (Some(task), Some(stage)) = (self.task(place), self.stage(place)) else { return false };
+        let TaskState::Waiting { not_before } = task.state else { return false };
+        not_before.is_none_or(|at| at <= self.now)
+            && (!task.closing
+                || self.world.index.tally(&place.job, place.stage).is_some_and(|t| only_one_left(stage, t)))
+    }
+
+    fn place_task(&mut self, place: &Place, pass: &mut Pass) -> bool {
+        let (Some(job), Some(task)) = (self.job(place), self.task(place)) else { return false };
+        let (device, shape) = (job.runtime.device, task.shape.clone());
+        let key = (device, shape.nodes, shape.ranks_per_node.saturating_mul(shape.slots_per_rank));
+        if shape.pinned.is_none() && pass.full.contains(&key) {
+            return false;
+        }
+        if let Some(seats) = place::choose(self.world, device, task, &pass.kept) {
+            self.seat(place, seats);
+            return true;
+        }
+        if shape.slots_per_rank > 0 && pass.kept.is_empty() {
+            pass.kept = could_hold(self.world, device, &shape);
+        }
+        if shape.pinned.is_none() {
+            pass.full.push(key);
+        }
+        false
+    }
+
+    fn seat(&mut self, place: &Place, chosen: Vec<Chosen>) {
+        let (Some(job), Some(stage), Some(task)) = (self.job(place), self.stage(place), self.task(place)) else {
+            return;
+        };
+        let gang = is_gang(task);
+        let ranks = task.shape.ranks_per_node;
+        let seats: Vec<Seat> = chosen
+            .into_iter()
+            .zip(0_u32..)
+            .map(|(chosen, position)| Seat {
+                node: chosen.node,
+                first_rank: position.saturating_mul(ranks),
+                ranks,
+                slots: chosen.slots,
+                state: SeatState::Assigned,
+            })
+            .collect();
+        let last = task.history.last().map_or(0, |past| past.number);
+        let reuse = self.world.broken(Mutation::ReuseAttemptNumber) && last > 0;
+        let (resume, left_behind) = resume(stage, task, &seats, job.runtime.shared_storage);
+        let attempt = Attempt {
+            number: if reuse { last } else { last.saturating_add(1) },
+            placed: self.now,
+            state: if gang { AttemptState::Preparing } else { AttemptState::Running },
+            seats,
+            resume,
+            port: 0,
+            first_failure: None,
+        };
+        let nodes = text::nodes(&attempt);
+        let first = attempt.seats.first().map(|seat| seat.node.clone());
+        self.edit(place, |task| task.state = TaskState::Active(attempt));
+        let from = resume.map(|at| format!(", from iteration {at}")).unwrap_or_default();
+        let message = format!("{} is placed on {nodes}{from}", self.name(place));
+        if let Some(event) = self.stage_event(place, Kind::AttemptPlaced, Level::Info, message) {
+            event.node = first;
+        }
+        if let Some(iteration) = left_behind {
+            let message = format!(
+                "the checkpoint of iteration {iteration} lies on nodes that this attempt does not use, \
+                 and the storage is not shared"
+            );
+            self.stage_event(place, Kind::Warning, Level::Warn, message);
+        }
+        if gang { self.prepare_seats(place) } else { self.start_seats(place) }
+    }
+
+    fn prepare_seats(&mut self, place: &Place) {
+        let (Some(id), Some(attempt)) = (self.world.attempt_id(place), self.attempt(place)) else { return };
+        let prepares: Vec<Effect> = attempt
+            .seats
+            .iter()
+            .enumerate()
+            .map(|(seat, at)| Effect::Prepare { node: at.node.clone(), attempt: id.clone(), seat })
+            .collect();
+        self.out.effects.extend(prepares);
+    }
+}
+
+/// Whether all tasks of the stage but the closing one are done.
+pub(crate) fn only_one_left(stage: &Stage, tally: &Tally) -> bool {
+    usize::try_from(tally.done).is_ok_and(|done| done + 1 == stage.tasks.len())
+}
+
+/// Nodes that are not lost and could hold a share of `shape` when empty; none
+/// if there are too few of them.
+fn could_hold(world: &World, device: DeviceKind, shape: &TaskShape) -> BTreeSet<NodeId> {
+    let per_node = shape.ranks_per_node.saturating_mul(shape.slots_per_rank);
+    let nodes: BTreeSet<NodeId> = world
+        .nodes
+        .values()
+        .filter(|view| view.record.device == device && view.record.slots >= per_node)
+        .filter(|view| view.liveness != Liveness::Lost)
+        .map(|view| view.record.id.clone())
+        .filter(|id| shape.pinned.as_ref().is_none_or(|pinned| pinned == id))
+        .collect();
+    if u32::try_from(nodes.len()).is_ok_and(|found| found < shape.nodes) { BTreeSet::new() } else { nodes }
+}
+
+/// Iteration that a new attempt resumes from, and a newer complete one that it
+/// cannot reach, if any.
+///
+/// Without shared storage a checkpoint is of use only where its shards lie.
+fn resume(stage: &Stage, task: &Task, seats: &[Seat], shared: bool) -> (Option<u64>, Option<u64>) {
+    let tried = task.history.iter().any(|past| matches!(past.outcome, Outcome::Failed(_)));
+    let resumes = match &task.body {
+        Body::Train(train) => !train.resume_args.is_empty() && tried,
+        Body::Preflight(_) | Body::Engine(_) | Body::Run { .. } => false,
+    };
+    if !resumes {
+        return (None, None);
+    }
+    let newest = newest_complete(stage);
+    let here = |node: &NodeId| shared || seats.iter().any(|seat| seat.node == *node);
+    let reachable = stage
+        .checkpoints
+        .iter()
+        .rev()
+        .find(|(_, checkpoint)| {
+            checkpoint.complete.is_some() && checkpoint.shards.values().all(|shard| here(&shard.node))
+        })
+        .map(|(at, _)| *at);
+    (reachable, newest.filter(|newest| Some(*newest) != reachable))
+}

@@ -1,0 +1,263 @@
+//! How attempts end, and what that means for their task, stage and job.
+
+use model::event::{Kind, Level};
+use model::{
+    Attempt, AttemptState, AttemptSummary, Drain, Failure, JobId, NodeId, Outcome, SeatEnd, SeatState, TaskState,
+    Timestamp,
+};
+
+use crate::Mutation;
+use crate::index::Place;
+use crate::input::Write;
+use crate::step::{Work, is_draining};
+use crate::text;
+
+/// No back-off is longer, in milliseconds.
+const LONGEST_BACKOFF_MS: u64 = 60_000;
+
+impl Work<'_> {
+    /// Records an attempt's first failure and has its other seats stopped.
+    ///
+    /// While an attempt drains, later failures are consequences. One is looked
+    /// at all the same: where the first report came from a victim (its words
+    /// name a lost peer) and a later one did not, the later one is the cause.
+    pub(crate) fn fail(&mut self, place: &Place, failure: Failure, drain: Drain) {
+        let Some(attempt) = self.attempt(place) else { return };
+        if is_draining(attempt) {
+            return self.find_cause(place, failure);
+        }
+        let node = failure.node.clone();
+        self.edit_attempt(place, |attempt| {
+            attempt.state = AttemptState::Draining(drain);
+            attempt.first_failure = Some(failure.clone());
+        });
+        let message = format!("{} failed: {}", self.name(place), text::failure(&failure));
+        self.failure_event(place, message, failure);
+        self.stop_seats(place, Some(&node));
+        self.review_fence(place);
+    }
+
+    fn find_cause(&mut self, place: &Place, failure: Failure) {
+        let first = self.attempt(place).and_then(|attempt| attempt.first_failure.as_ref());
+        if !first.is_some_and(|first| text::blames_a_peer(first) && !text::blames_a_peer(&failure)) {
+            return;
+        }
+        self.edit_attempt(place, |attempt| attempt.first_failure = Some(failure.clone()));
+        let message = format!("{} failed because of this: {}", self.name(place), text::failure(&failure));
+        self.failure_event(place, message, failure);
+    }
+
+    fn failure_event(&mut self, place: &Place, message: String, failure: Failure) {
+        if let Some(event) = self.stage_event(place, Kind::AttemptFailed, Level::Error, message) {
+            event.node = Some(failure.node);
+            event.rank = failure.rank;
+            event.evidence = failure.evidence;
+        }
+    }
+
+    /// Has a whole attempt stopped for a reason that is not its own.
+    pub(crate) fn drain(&mut self, place: &Place, drain: Drain) {
+        let Some(attempt) = self.attempt(place) else { return };
+        match attempt.state {
+            AttemptState::Preparing | AttemptState::Running => {
+                self.edit_attempt(place, |attempt| attempt.state = AttemptState::Draining(drain));
+            }
+            // A cancellation's grace replaces that of work another failure ended.
+            AttemptState::Draining(Drain::Failed) if attempt.first_failure.is_none() && drain == Drain::Cancelled => {
+                self.edit_attempt(place, |attempt| attempt.state = AttemptState::Draining(drain));
+            }
+            AttemptState::Draining(Drain::Cancelled) => {}
+            AttemptState::Draining(Drain::Failed | Drain::NodeLost) => return,
+        }
+        self.stop_seats(place, None);
+        self.review_fence(place);
+    }
+
+    /// Gives a seat up that nobody can ask any more.
+    pub(crate) fn give_up(&mut self, place: &Place, node: &NodeId, failure: Failure) {
+        let Some((seat, _)) = self.seat_on(place, node) else { return };
+        self.edit_attempt(place, |attempt| {
+            if let Some(seat) = attempt.seats.get_mut(seat) {
+                seat.state = SeatState::GivenUp;
+            }
+        });
+        self.reconsider = true;
+        if self.attempt(place).is_some_and(|attempt| !is_draining(attempt)) {
+            self.fail(place, failure, Drain::NodeLost);
+        }
+        self.settle(place);
+    }
+
+    /// Ends a seat by its node's word.
+    pub(crate) fn end_seat(&mut self, place: &Place, seat: usize, end: SeatEnd) {
+        self.edit_attempt(place, |attempt| {
+            if let Some(seat) = attempt.seats.get_mut(seat) {
+                seat.state = SeatState::Ended(end);
+            }
+        });
+        self.reconsider = true;
+        self.settle(place);
+    }
+
+    /// Ends the attempt once all its seats are over.
+    pub(crate) fn settle(&mut self, place: &Place) {
+        let Some(attempt) = self.attempt(place) else { return };
+        let over = attempt.seats.iter().all(|seat| seat.state.is_over())
+            || (self.world.broken(Mutation::OverWithFirstSeat)
+                && attempt.seats.iter().any(|seat| seat.state.is_over()));
+        if !over {
+            return self.review_fence(place);
+        }
+        let outcome = outcome(attempt);
+        self.world.fences.remove(place);
+        let next = self.next_state(place, &outcome);
+        let retried = match &next {
+            TaskState::Waiting { not_before } => *not_before,
+            TaskState::Active(_)
+            | TaskState::Done { .. }
+            | TaskState::Failed { .. }
+            | TaskState::Cancelled { .. }
+            | TaskState::Skipped => None,
+        };
+        let now = self.now;
+        self.edit(place, |task| {
+            if let TaskState::Active(attempt) = std::mem::replace(&mut task.state, next) {
+                task.history.push(AttemptSummary {
+                    number: attempt.number,
+                    placed: attempt.placed,
+                    ended: now,
+                    outcome,
+                    nodes: attempt.seats.into_iter().map(|seat| seat.node).collect(),
+                });
+            }
+        });
+        self.reconsider = true;
+        if let Some(at) = retried {
+            self.retried(place, at);
+        }
+        self.after_task(place);
+    }
+
+    fn next_state(&self, place: &Place, outcome: &Outcome) -> TaskState {
+        let at = self.now;
+        let (Some(job), Some(task), Some(attempt)) = (self.job(place), self.task(place), self.attempt(place)) else {
+            return TaskState::Skipped;
+        };
+        let failure = match outcome {
+            Outcome::Succeeded => {
+                return TaskState::Done { attempt: attempt.number, at, output: output(attempt) };
+            }
+            Outcome::Cancelled => return TaskState::Cancelled { at },
+            Outcome::Failed(failure) => failure,
+        };
+        if job.cancel.is_some() {
+            return TaskState::Cancelled { at };
+        }
+        let failed_before = task.history.iter().filter(|past| matches!(past.outcome, Outcome::Failed(_))).count();
+        let failed_before = u32::try_from(failed_before).unwrap_or(u32::MAX);
+        let job_failed = self.world.index.tallies(&place.job).iter().any(|tally| tally.failed > 0);
+        if job_failed || !failure.cause.is_transient() || failed_before >= task.retries {
+            return TaskState::Failed { failure: failure.clone(), at };
+        }
+        let backoff = self.world.policy.retry_backoff_ms.saturating_mul(1 << failed_before.min(20));
+        TaskState::Waiting { not_before: Some(at.after_ms(backoff.min(LONGEST_BACKOFF_MS))) }
+    }
+
+    fn retried(&mut self, place: &Place, at: Timestamp) {
+        let Some(task) = self.task(place) else { return };
+        let (tried, allowed) = (task.history.len(), task.retries.saturating_add(1));
+        let wait = text::span(at.since(self.now));
+        let message =
+            format!("{} is tried again in {wait} ({tried} of {allowed} attempts used)", self.task_name(place));
+        self.stage_event(place, Kind::TaskRetried, Level::Warn, message);
+        self.drop_incomplete_checkpoints(place);
+    }
+
+    /// What the end of a task means for its stage and job.
+    fn after_task(&mut self, place: &Place) {
+        let Some(tally) = self.world.index.tally(&place.job, place.stage) else { return };
+        let (all_done, failed) = (tally.open() + unfinished(tally) == 0, tally.failed);
+        let state = self.task(place).map(|task| &task.state);
+        let failure = match state {
+            Some(TaskState::Failed { failure, .. }) => Some(failure.clone()),
+            Some(
+                TaskState::Waiting { .. }
+                | TaskState::Active(_)
+                | TaskState::Done { .. }
+                | TaskState::Cancelled { .. }
+                | TaskState::Skipped,
+            )
+            | None => None,
+        };
+        let stage = self.stage(place).map(|stage| stage.name.to_string()).unwrap_or_default();
+        if all_done {
+            self.stage_event(place, Kind::StageSucceeded, Level::Info, format!("stage `{stage}` succeeded"));
+        }
+        if let Some(failure) = failure {
+            if failed == 1 {
+                let message = format!("stage `{stage}` failed: {}", text::failure(&failure));
+                if let Some(event) = self.stage_event(place, Kind::StageFailed, Level::Error, message) {
+                    event.node = Some(failure.node);
+                    event.rank = failure.rank;
+                }
+            }
+            self.end_tasks(&place.job, Drain::Failed);
+        }
+        self.finish_job(&place.job);
+    }
+
+    /// Ends the job once all its tasks are over: failed if one failed, else
+    /// cancelled if one was, else succeeded. A job that finished all its work
+    /// after somebody asked to cancel it has succeeded.
+    pub(crate) fn finish_job(&mut self, id: &JobId) {
+        let tallies = self.world.index.tallies(id);
+        let open: usize = tallies.iter().map(crate::index::Tally::open).sum();
+        let failed = tallies.iter().any(|tally| tally.failed > 0);
+        let cancelled = tallies.iter().any(|tally| tally.cancelled > 0);
+        let Some(job) = self.world.jobs.get_mut(id) else { return };
+        if open > 0 || job.ended.is_some() {
+            return;
+        }
+        job.ended = Some(self.now);
+        let took = text::span(self.now.since(job.submitted));
+        self.world.index.end_job(job);
+        self.out.writes.insert(Write::Job(id.clone()));
+        let (kind, level, word) = if failed {
+            (Kind::JobFailed, Level::Error, "failed")
+        } else if cancelled {
+            (Kind::JobCancelled, Level::Warn, "was cancelled")
+        } else {
+            (Kind::JobSucceeded, Level::Info, "succeeded")
+        };
+        self.event(id, kind, level, format!("the job {word} after {took}"));
+        self.reconsider = true;
+    }
+}
+
+fn unfinished(tally: &crate::index::Tally) -> usize {
+    usize::try_from(tally.failed + tally.cancelled + tally.skipped).unwrap_or(usize::MAX)
+}
+
+/// How an attempt whose seats are all over ended.
+///
+/// Work that every seat finished is done, whoever asked to stop it meanwhile.
+fn outcome(attempt: &Attempt) -> Outcome {
+    let finished = attempt.seats.iter().all(|seat| match &seat.state {
+        SeatState::Ended(end) => end.ok,
+        SeatState::Assigned | SeatState::Prepared { .. } | SeatState::Running | SeatState::GivenUp => false,
+    });
+    match &attempt.first_failure {
+        Some(failure) => Outcome::Failed(failure.clone()),
+        None if finished => Outcome::Succeeded,
+        None => Outcome::Cancelled,
+    }
+}
+
+fn output(attempt: &Attempt) -> model::Output {
+    match attempt.seats.first().map(|seat| &seat.state) {
+        Some(SeatState::Ended(end)) => end.output.clone(),
+        Some(SeatState::Assigned | SeatState::Prepared { .. } | SeatState::Running | SeatState::GivenUp) | None => {
+            model::Output::default()
+        }
+    }
+}
