@@ -143,6 +143,27 @@ impl Source {
         }
     }
 
+    /// Visits all texts of one key in order until `visit` returns `false`.
+    ///
+    /// # Errors
+    ///
+    /// As a run over the whole input.
+    pub fn each_text(&self, key: &str, visit: &mut dyn FnMut(&str) -> bool) -> Result<(), Error> {
+        let keys = [key.to_owned()];
+        let reading = Reading { keys: &keys, max_row: usize::MAX };
+        let mut fault = None;
+        self.read(&Slice::All, reading, &mut |batch| {
+            let mut more = true;
+            let visited = batch.each_text(reading, |_, text| {
+                more = more && visit(text);
+                Ok(())
+            });
+            fault = visited.err();
+            more && fault.is_none()
+        })?;
+        fault.map_or(Ok(()), Err)
+    }
+
     /// Refuses a slice that the input does not have.
     pub(crate) fn check_slice(&self, slice: &Slice) -> Result<(), Error> {
         let fault = |what: String| Err(Error::Slice { what });

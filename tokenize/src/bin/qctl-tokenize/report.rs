@@ -1,0 +1,164 @@
+//! What the process says: JSON lines for a supervisor, or talk.
+
+use std::io::{Write, stderr, stdout};
+use std::time::Instant;
+
+use serde_json::{Value, json};
+use tokenize::{Error, Progress, Summary};
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: Some(hint.into()) }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let mut message = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            message.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        Self { message, hint: error.hint() }
+    }
+}
+
+/// Where words go.
+#[derive(Debug)]
+pub(crate) struct Report {
+    json: bool,
+    born: Instant,
+    started: Option<Instant>,
+    next_line: u64,
+}
+
+impl Report {
+    pub(crate) fn new(json: bool) -> Self {
+        Self { json, born: Instant::now(), started: None, next_line: 0 }
+    }
+
+    pub(crate) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// A remark that changes nothing.
+    pub(crate) fn note(&self, text: &str) {
+        say(&format!("note: {text}"));
+    }
+
+    /// Something the user should look at.
+    pub(crate) fn warning(&self, text: &str) {
+        if self.json {
+            line(&json!({"type": "warning", "message": text}));
+        }
+        say(&format!("warning: {text}"));
+    }
+
+    /// Talk, for people only.
+    pub(crate) fn talk(&self, text: &str) {
+        if !self.json {
+            say(text);
+        }
+    }
+
+    /// Encoding begins.
+    pub(crate) fn started(&mut self) {
+        self.started = Some(Instant::now());
+        self.talk(&format!("Time to startup:{:.3}", self.born.elapsed().as_secs_f64()));
+    }
+
+    /// How far it is: a JSON line, or the reference's line each `interval` rows.
+    pub(crate) fn progress(&mut self, progress: &Progress, interval: u64) {
+        if self.json {
+            line(&progress_json(progress));
+        } else if progress.rows >= self.next_line + interval {
+            let rows = progress.rows / interval * interval;
+            self.next_line = rows;
+            let seconds = self.started.map_or(0.0, |start| start.elapsed().as_secs_f64()).max(1e-6);
+            let (rate, megabytes) =
+                (as_f64(rows) / seconds, as_f64(4 * progress.tokens) / seconds / f64::from(1 << 20));
+            say(&format!("Processed {rows} documents ({rate:.1} docs/s, {megabytes:.2} MB/s)."));
+        }
+    }
+
+    /// The end of a merge part.
+    pub(crate) fn merged(&self, done: usize, total: usize, tokens: u64) {
+        if self.json {
+            line(
+                &json!({"type": "progress", "done": done, "total": total, "unit": "parts", "tokens": tokens, "bytes": 4 * tokens}),
+            );
+        }
+    }
+
+    /// The end of a run or a merge.
+    pub(crate) fn result(&self, summary: &Summary) {
+        if self.json {
+            let files: Vec<Value> = summary
+                .files
+                .iter()
+                .map(|file| json!({"path": file.path, "size": file.size, "digest": file.digest}))
+                .collect();
+            line(&json!({
+                "type": "result", "rows": summary.rows, "sequences": summary.sequences, "documents": summary.documents,
+                "tokens": summary.tokens, "skipped": summary.skipped, "peak_rss_bytes": peak_rss(), "files": files,
+            }));
+        }
+        for file in &summary.files {
+            self.talk(&format!("wrote {} ({} bytes)", file.path.display(), file.size));
+        }
+    }
+
+    /// Data for stdout.
+    pub(crate) fn data(&self, value: &Value) {
+        line(value);
+    }
+
+    /// The end, if it is a bad one.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        if self.json {
+            line(&json!({"type": "error", "message": failure.message, "hint": failure.hint}));
+        }
+        say(&format!("error: {}", failure.message));
+        if let Some(hint) = &failure.hint {
+            say(&format!("hint: {hint}"));
+        }
+    }
+}
+
+/// The total of a jsonl input is not known before its end: then it is 0.
+fn progress_json(progress: &Progress) -> Value {
+    json!({
+        "type": "progress", "done": progress.rows, "total": progress.total_rows.unwrap_or(0), "unit": "rows",
+        "tokens": progress.tokens, "bytes": progress.text_bytes,
+    })
+}
+
+/// The largest memory this process has held, in bytes.
+fn peak_rss() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+}
+
+/// Exact up to 2^53.
+#[allow(clippy::cast_precision_loss)]
+pub(crate) fn as_f64(number: u64) -> f64 {
+    number as f64
+}
+
+fn line(value: &Value) {
+    // A supervisor that went away must not stop the work.
+    let _ = writeln!(stdout().lock(), "{value}");
+}
+
+fn say(text: &str) {
+    let _ = writeln!(stderr().lock(), "{text}");
+}
