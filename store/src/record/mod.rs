@@ -1,0 +1,25 @@
+//! The one door between the model and stored records.
+//!
+//! Keys: `nodes/<node>`, `jobs/<job>` (head), `jobs/<job>/tasks/<stage>/<chunk>`,
+//! `jobs/<job>/checkpoints/<stage>`, `events/<job>/<seq>`. Task states are
+//! packed 64 to a record, so that a large stage needs few keys and no record
+//! grows with the job.
+
+mod decode;
+mod encode;
+mod wire;
+
+pub use decode::{load_events, load_jobs, load_nodes};
+pub use encode::{checkpoints, event, job_head, node, tasks};
+
+/// Task states in one record.
+pub const CHUNK: u32 = 64;
+
+/// The keys of all records of a job, events aside, start with this.
+#[must_use]
+pub fn job_prefix(job: &model::JobId) -> String {
+    format!("jobs/{job}")
+}
+
+#[cfg(test)]
+mod tests;
