@@ -125,12 +125,12 @@ impl Index {
     }
 
     pub(crate) fn remove_task(&mut self, place: &Place, task: &Task) {
-        if let TaskState::Waiting { not_before: Some(at) } = task.state {
-            if let Some(places) = self.backoffs.get_mut(&at) {
-                places.remove(place);
-                if places.is_empty() {
-                    self.backoffs.remove(&at);
-                }
+        if let TaskState::Waiting { not_before: Some(at) } = task.state
+            && let Some(places) = self.backoffs.get_mut(&at)
+        {
+            places.remove(place);
+            if places.is_empty() {
+                self.backoffs.remove(&at);
             }
         }
         if let Some(tally) = self.tally_mut(place) {

@@ -66,10 +66,6 @@ pub enum Input {
 
 /// What an agent says about its seat of an attempt.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a report is the common case: a box for each would cost more than it saves"
-)]
 pub enum Report {
     /// Checks passed; seat 0 offers `port` for the scheduler.
     Prepared {

@@ -147,10 +147,10 @@ pub fn stage(world: &World, job: &Job, stage: &Stage) -> StagePhase {
         if begun { StagePhase::Running } else { StagePhase::Pending }
     } else if stage.reused.is_some() {
         StagePhase::Reused
-    } else if tally.cancelled > 0 {
-        StagePhase::Cancelled
     } else if count(tally.done) == all {
         StagePhase::Succeeded
+    } else if tally.cancelled > 0 || tally.done > 0 {
+        StagePhase::Cancelled
     } else {
         StagePhase::Skipped
     }

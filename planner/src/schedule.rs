@@ -35,6 +35,7 @@ impl Work<'_> {
     /// could use, so that later ones cannot starve it; tasks without slots go
     /// on past it. A task that no set of known nodes could ever hold keeps none.
     pub(crate) fn schedule(&mut self) {
+        self.world.scheduled = self.now;
         let jobs: Vec<JobId> = self.world.index.queue.iter().map(|(_, _, id)| id.clone()).collect();
         let mut pass = Pass::default();
         for id in jobs {

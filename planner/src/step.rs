@@ -31,7 +31,7 @@ pub fn step(world: &mut World, input: &Input, now: Timestamp) -> Step {
         Input::SessionLost { node, session } => work.session_lost(node, *session),
         Input::Tick => work.tick(),
     }
-    if work.reconsider {
+    if work.reconsider || work.backoff_passed() {
         work.schedule();
     }
     work.out.wake_at = work.wake_at();
@@ -217,6 +217,13 @@ impl Work<'_> {
             | AttemptState::Preparing
             | AttemptState::Running => after_failure,
         }
+    }
+
+    /// Whether a back-off ended since the queue was gone through last: the
+    /// instant asked for may come with any input, not only with a tick.
+    fn backoff_passed(&self) -> bool {
+        let passed = (Bound::Excluded(self.world.scheduled), Bound::Included(self.now));
+        self.world.scheduled < self.now && self.world.index.backoffs.range(passed).next().is_some()
     }
 
     fn wake_at(&self) -> Option<(Timestamp, Why)> {

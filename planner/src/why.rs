@@ -111,7 +111,7 @@ fn waiting(world: &World, job: &Job, stage: &Stage, task: &Task) -> String {
     if task.closing {
         let open = stage.tasks.iter().filter(|other| !other.closing && !other.state.is_over()).count();
         if open > 0 {
-            return format!("closes the stage, and waits for {open} other tasks");
+            return format!("closes the stage, and waits for its other tasks ({open} open)");
         }
     }
     let again = task.history.iter().rev().find_map(|past| match &past.outcome {
@@ -169,7 +169,7 @@ fn no_room(world: &World, job: &Job, task: &Task) -> String {
     }
     let strangers = fit.iter().filter(|view| !place::slots_are_known(world, view)).count();
     if strangers > 0 {
-        return format!("needs {needs}; {strangers} nodes still run what was replaced or is unknown here");
+        return format!("needs {needs}; what still runs on {strangers} of them was replaced, or is unknown here");
     }
     format!("needs {needs}; the slots are taken by other tasks")
 }
@@ -178,8 +178,10 @@ fn needs(nodes: u32, per_node: u32, device: DeviceKind) -> String {
     match (nodes, per_node) {
         (1, 0) => format!("a node with {} devices", kind(device)),
         (nodes, 0) => format!("{nodes} nodes with {} devices", kind(device)),
-        (1, slots) => format!("{slots} {} slots on one node", kind(device)),
-        (nodes, slots) => format!("{nodes} nodes with {slots} {} slots each", kind(device)),
+        (1, 1) => format!("a free {} slot", kind(device)),
+        (1, slots) => format!("{slots} free {} slots on one node", kind(device)),
+        (nodes, 1) => format!("{nodes} nodes with a free {} slot each", kind(device)),
+        (nodes, slots) => format!("{nodes} nodes with {slots} free {} slots each", kind(device)),
     }
 }
 

@@ -69,6 +69,8 @@ pub struct World {
     /// No node's silence reaches a limit before this instant. `None` if no
     /// node's silence is being counted.
     pub(crate) next_silence: Option<Timestamp>,
+    /// When the queue was gone through last.
+    pub(crate) scheduled: Timestamp,
     /// When it was stepped last; sentences about time are said as of then.
     pub(crate) stepped: Timestamp,
     /// A rule that is deliberately broken.

@@ -1,0 +1,217 @@
+//! The controller around the planner: batches, commits that fail, new leaders.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use model::{AttemptId, NodeId, TaskState, Timestamp};
+use planner::invariants::invariants;
+use planner::{Effect, Input, Mutation, Policy, Reply, Report, World, Write, step};
+
+use super::agent::Agent;
+use super::random::Random;
+use super::store::Saved;
+use super::{Down, Truth, checks};
+
+/// What becomes of a batch's commit.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Fate {
+    Saved,
+    /// Not saved: another may lead.
+    Refused,
+    /// Saved, but nobody was told: a new leader finds it.
+    Unheard,
+}
+
+impl Fate {
+    pub(crate) fn draw(random: &mut Random, calm: bool) -> Self {
+        match random.below(120) {
+            0 if !calm => Self::Refused,
+            1 if !calm => Self::Unheard,
+            _ => Self::Saved,
+        }
+    }
+}
+
+pub(crate) struct Driver {
+    pub(crate) world: World,
+    pub(crate) saved: Saved,
+    pub(crate) wake: Option<Timestamp>,
+    pub(crate) sessions: u64,
+    /// Sessions that this leader has greeted.
+    open: BTreeMap<NodeId, u64>,
+    /// When a message of the node counted last, for any leader.
+    pub(crate) contact: BTreeMap<NodeId, Timestamp>,
+    /// Ends that were acknowledged while their seat was open.
+    pub(crate) promised: BTreeSet<AttemptId>,
+    mutation: Option<Mutation>,
+}
+
+pub(crate) fn policy() -> Policy {
+    Policy {
+        suspect_after_ms: 3_000,
+        lost_after_ms: 10_000,
+        fence_margin_ms: 5_000,
+        retry_backoff_ms: 500,
+        failure_grace_ms: 1_000,
+        engine_tasks_per_node: 2,
+        keep_ended_jobs: 100,
+    }
+}
+
+impl Driver {
+    pub(crate) fn new(mutation: Option<Mutation>, now: Timestamp) -> Self {
+        let mut driver = Self {
+            world: World::new(policy(), now),
+            saved: Saved::default(),
+            wake: None,
+            sessions: 0,
+            open: BTreeMap::new(),
+            contact: BTreeMap::new(),
+            promised: BTreeSet::new(),
+            mutation,
+        };
+        driver.world.mutation = mutation;
+        driver
+    }
+
+    /// Decide, save, act.
+    pub(crate) fn batch(
+        &mut self,
+        inputs: &[(Input, Option<u64>)],
+        now: Timestamp,
+        fate: Fate,
+        agents: &BTreeMap<NodeId, Agent>,
+        truth: &mut Truth,
+    ) -> Result<Vec<(NodeId, u64, Down)>, String> {
+        let mut writes: BTreeSet<Write> = BTreeSet::new();
+        let mut events = Vec::new();
+        let mut downs = Vec::new();
+        let mut acks = Vec::new();
+        let mut promises = Vec::new();
+        for (input, seq) in inputs {
+            let open_end = self.open_end(input);
+            let mut step = step(&mut self.world, input, now);
+            let broken = invariants(&self.world);
+            if !broken.is_empty() {
+                return Err(format!("{broken:?} after {input:?}"));
+            }
+            self.note_contact(input, now);
+            checks::after_input(&self.world, input, agents)?;
+            checks::failures(&self.world, &step.events, agents, &self.contact, now)?;
+            writes.append(&mut step.writes);
+            events.append(&mut step.events);
+            self.wake = step.wake_at.map(|(at, _)| at);
+            let to = |effect: &Effect| match effect {
+                Effect::Prepare { node, .. } | Effect::Start { node, .. } => node.clone(),
+                Effect::Stop { node, .. } | Effect::Forget { node, .. } => node.clone(),
+            };
+            for effect in step.effects {
+                let node = to(&effect);
+                if let Some(session) = self.open.get(&node) {
+                    downs.push((node, *session, Down::Effect(effect)));
+                }
+            }
+            if step.reply == Some(Reply::Taken)
+                && let (Input::Report { node, session, .. }, Some(seq)) = (input, seq)
+            {
+                acks.push((node.clone(), *session, Down::Ack(*seq)));
+                promises.extend(open_end);
+            }
+        }
+        checks::overs(&self.world, &self.saved, agents, &self.contact, truth, now)?;
+        if fate != Fate::Refused {
+            self.saved.apply(&self.world, writes.iter(), &events);
+            checks::saved_all(&self.world, &self.saved)?;
+        }
+        if fate == Fate::Saved {
+            self.promised.extend(promises);
+            downs.extend(acks);
+            return Ok(downs);
+        }
+        let mut escaped = Vec::new();
+        if self.mutation == Some(Mutation::EffectsBeforeCommit) {
+            escaped.extend(downs);
+        }
+        if self.mutation == Some(Mutation::AckBeforeCommit) {
+            self.promised.extend(promises);
+            escaped.extend(acks);
+        }
+        escaped.extend(self.new_leader(now));
+        Ok(escaped)
+    }
+
+    /// Everything volatile is gone; agents find the new leader by their own.
+    fn new_leader(&mut self, now: Timestamp) -> Vec<(NodeId, u64, Down)> {
+        self.world = World::new(policy(), now);
+        self.world.mutation = self.mutation;
+        self.saved.nodes.values().for_each(|node| self.world.restore_node(node.clone()));
+        self.saved.jobs.values().for_each(|job| self.world.restore_job(job.clone()));
+        self.wake = step(&mut self.world, &Input::Tick, now).wake_at.map(|(at, _)| at);
+        std::mem::take(&mut self.open).into_iter().map(|(node, session)| (node, session, Down::Closed)).collect()
+    }
+
+    fn note_contact(&mut self, input: &Input, now: Timestamp) {
+        match input {
+            Input::Hello { node, session, .. } => {
+                if self.world.nodes.get(&node.id).is_some_and(|view| view.session == Some(*session)) {
+                    self.open.insert(node.id.clone(), *session);
+                    self.contact.insert(node.id.clone(), now);
+                }
+            }
+            Input::Beat { node, session, .. } | Input::Report { node, session, .. } => {
+                if self.world.nodes.get(node).is_some_and(|view| view.session == Some(*session)) {
+                    self.contact.insert(node.clone(), now);
+                }
+            }
+            Input::SessionLost { node, session } => {
+                if self.open.get(node) == Some(session) {
+                    self.open.remove(node);
+                }
+            }
+            Input::Submit(_) | Input::Cancel { .. } | Input::Tick => {}
+        }
+    }
+
+    /// The attempt, if this reports the good end of an open lone seat.
+    fn open_end(&self, input: &Input) -> Option<AttemptId> {
+        let Input::Report { node, session, attempt, what: Report::Ended { ok: true, .. } } = input else { return None };
+        let current = self.world.nodes.get(node).is_some_and(|view| view.session == Some(*session));
+        let stage = self.world.jobs.get(&attempt.task.job)?.stages.iter().find(|s| s.name == attempt.task.stage)?;
+        let TaskState::Active(active) = &stage.tasks.get(attempt.task.index as usize)?.state else { return None };
+        let open = active.number == attempt.number
+            && active.first_failure.is_none()
+            && active.seats.len() == 1
+            && active.seats.iter().any(|seat| seat.node == *node && !seat.state.is_over());
+        (current && open).then(|| attempt.clone())
+    }
+
+    /// Whether the node has a seat in the attempt, as far as is saved.
+    pub(crate) fn seated(&self, id: &AttemptId, node: &NodeId) -> bool {
+        let Some(job) = self.saved.jobs.get(&id.task.job) else { return false };
+        let Some(stage) = job.stages.iter().find(|stage| stage.name == id.task.stage) else { return false };
+        let Some(task) = stage.tasks.get(id.task.index as usize) else { return false };
+        let past = task.history.iter().any(|past| past.number == id.number && past.nodes.contains(node));
+        past || match &task.state {
+            TaskState::Active(now) => now.number == id.number && now.seats.iter().any(|seat| seat.node == *node),
+            TaskState::Waiting { .. }
+            | TaskState::Done { .. }
+            | TaskState::Failed { .. }
+            | TaskState::Cancelled { .. }
+            | TaskState::Skipped => false,
+        }
+    }
+
+    /// Slots of the assignment that goes with an effect, and the attempt's seats.
+    pub(crate) fn slots(&self, effect: &Effect) -> (Vec<u32>, usize) {
+        let (Effect::Prepare { attempt, seat, .. } | Effect::Start { attempt, seat, .. }) = effect else {
+            return (Vec::new(), 0);
+        };
+        let job = self.saved.jobs.get(&attempt.task.job);
+        let stage = job.and_then(|job| job.stages.iter().find(|stage| stage.name == attempt.task.stage));
+        match stage.and_then(|stage| stage.tasks.get(attempt.task.index as usize)).map(|task| &task.state) {
+            Some(TaskState::Active(now)) if now.number == attempt.number => {
+                (now.seats.get(*seat).map(|seat| seat.slots.clone()).unwrap_or_default(), now.seats.len())
+            }
+            _ => (Vec::new(), usize::MAX),
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What is saved: exactly the records that steps name.
+
+use std::collections::BTreeMap;
+
+use model::{Event, Job, JobId, Node, NodeId};
+use planner::{World, Write};
+
+#[derive(Clone, Default)]
+pub(crate) struct Saved {
+    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    pub(crate) jobs: BTreeMap<JobId, Job>,
+    pub(crate) events: BTreeMap<JobId, Vec<Event>>,
+}
+
+impl Saved {
+    /// Takes over the named records and no others.
+    pub(crate) fn apply<'a>(&mut self, world: &World, writes: impl Iterator<Item = &'a Write>, events: &[Event]) {
+        for write in writes {
+            match write {
+                Write::Node(node) => _ = self.nodes.insert(node.clone(), world.nodes[node].record.clone()),
+                Write::Job(id) => self.head(&world.jobs[id]),
+                Write::Tasks { job, stage, chunk } => {
+                    let from = &world.jobs[job].stages[*stage].tasks;
+                    let range = *chunk as usize * 64..from.len().min((*chunk as usize + 1) * 64);
+                    let tasks = &mut self.jobs.get_mut(job).unwrap().stages[*stage].tasks;
+                    tasks.truncate(tasks.len().max(range.start));
+                    for at in range {
+                        if at < tasks.len() { tasks[at] = from[at].clone() } else { tasks.push(from[at].clone()) }
+                    }
+                }
+                Write::Checkpoints { job, stage } => {
+                    let from = world.jobs[job].stages[*stage].checkpoints.clone();
+                    self.jobs.get_mut(job).unwrap().stages[*stage].checkpoints = from;
+                }
+            }
+        }
+        for event in events {
+            self.events.entry(event.job.clone()).or_default().push(event.clone());
+        }
+    }
+
+    fn head(&mut self, job: &Job) {
+        let mut head = job.clone();
+        let known = self.jobs.get(&job.id);
+        for (position, stage) in head.stages.iter_mut().enumerate() {
+            let saved = known.and_then(|known| known.stages.get(position));
+            stage.tasks = saved.map(|saved| saved.tasks.clone()).unwrap_or_default();
+            stage.checkpoints = saved.map(|saved| saved.checkpoints.clone()).unwrap_or_default();
+        }
+        self.jobs.insert(job.id.clone(), head);
+    }
+}
