@@ -1,0 +1,107 @@
+//! The JSON lines that an engine prints.
+
+use proto::v1::{EngineProgress, FileRecord, Output};
+use serde::Deserialize;
+
+/// Longest list of files that is taken from an engine.
+const MOST_FILES: usize = 10_000;
+
+/// One line of an engine's stdout.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Line {
+    /// How far it is.
+    Progress(EngineProgress),
+    /// Something looks wrong.
+    Warning(String),
+    /// What it made.
+    Result(Output),
+    /// Why it gave up.
+    Error {
+        /// One sentence.
+        message: String,
+        /// The next thing to try; may be empty.
+        hint: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+enum Raw {
+    Progress {
+        #[serde(default)]
+        done: u64,
+        #[serde(default)]
+        total: u64,
+        #[serde(default)]
+        unit: String,
+        #[serde(default)]
+        tokens: u64,
+    },
+    Warning {
+        message: String,
+    },
+    Result {
+        #[serde(default)]
+        path: String,
+        #[serde(default)]
+        files: Vec<RawFile>,
+        #[serde(default)]
+        summary: String,
+    },
+    Error {
+        message: String,
+        #[serde(default)]
+        hint: Option<String>,
+    },
+}
+
+#[derive(Deserialize)]
+struct RawFile {
+    path: String,
+    #[serde(default)]
+    size: u64,
+    #[serde(default)]
+    digest: String,
+}
+
+/// Reads one line; `None` if it is none of an engine's.
+#[must_use]
+pub fn parse(line: &str) -> Option<Line> {
+    let raw: Raw = serde_json::from_str(line.trim()).ok()?;
+    Some(match raw {
+        Raw::Progress { done, total, unit, tokens } => {
+            Line::Progress(EngineProgress { done, total, unit: super::evidence::clean(&unit), tokens })
+        }
+        Raw::Warning { message } => Line::Warning(super::evidence::clean(&message)),
+        Raw::Result { path, files, summary } => {
+            let file = |f: RawFile| FileRecord { path: f.path, size: f.size, digest: f.digest };
+            let files = files.into_iter().take(MOST_FILES).map(file).collect();
+            Line::Result(Output { path, files, summary: super::evidence::clean(&summary) })
+        }
+        Raw::Error { message, hint } => Line::Error {
+            message: super::evidence::clean(&message),
+            hint: super::evidence::clean(&hint.unwrap_or_default()),
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_four_kinds_are_read_and_others_are_none() {
+        let progress = parse(r#"{"event":"progress","done":5,"total":10,"unit":"bytes"}"#);
+        let unit = "bytes".to_owned();
+        assert_eq!(progress, Some(Line::Progress(EngineProgress { done: 5, total: 10, unit, tokens: 0 })));
+        assert_eq!(parse(r#"{"event":"warning","message":"w"}"#), Some(Line::Warning("w".into())));
+        let error = Line::Error { message: "m".into(), hint: String::new() };
+        assert_eq!(parse(r#"{"event":"error","message":"m","hint":null}"#), Some(error));
+        let result = r#"{"event":"result","path":"/o","files":[{"path":"/o/a","size":3,"digest":"blake3:00"}],"summary":"s"}"#;
+        let Some(Line::Result(output)) = parse(result) else { panic!("no result") };
+        assert_eq!((output.files.len(), output.files[0].size, output.summary.as_str()), (1, 3, "s"));
+        for other in ["", "plain text", "{}", r#"{"event":"other"}"#, r#"{"event":"progress""#] {
+            assert_eq!(parse(other), None, "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! What a seat's files say while it runs.
+
+pub mod checkpoints;
+pub mod engine;
+pub mod evidence;
+pub mod tail;
+pub mod trainlog;
