@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Measures the engines beside what bounds them, in one run: convert against cp + fsync, tokenize against the bare encoder.
 #
-#   QCTL_BENCH_DIR   where the files of the measurement go (default: $QCTL_CACHE/bench); removed afterwards
+#   QCTL_REFERENCE_DATA   the golden cases, whose tokenizer is taken (default: ../shared; without them the demo's)
+#   QCTL_BENCH_DIR          where the files of the measurement go (default: $QCTL_CACHE/bench); removed afterwards
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -13,14 +14,20 @@ bench="$(cd "$bench" && pwd)"
 [ "$(free_gib "$bench")" -ge "$SPACE_GIB" ] || die "$bench has less than $SPACE_GIB GiB free" "QCTL_BENCH_DIR=/path on another disk"
 
 need_rust
-python="$("$QCTL_ROOT/scripts/bootstrap.sh")"
 target="$(target_dir)"
 say "bench: building the release binaries"
-(cd "$QCTL_ROOT" && CARGO_TARGET_DIR="$target" cargo build --release --locked --quiet -p convert -p tokenize --bins)
-"$python" "$QCTL_ROOT/examples/quickstart/make_input.py" "$bench/input" >&2
-trap 'rm -rf "$bench/convert"' EXIT
+(cd "$QCTL_ROOT" && CARGO_TARGET_DIR="$target" cargo build --release --workspace --bins --locked --quiet)
+# The large vocabulary of the golden cases where they are, else the demo's small one.
+tokenizer="${QCTL_REFERENCE_DATA:-$QCTL_ROOT/../shared}/golden/tokenizer"
+if [ ! -e "$tokenizer/tokenizer.json" ]; then
+    python="$("$QCTL_ROOT/scripts/bootstrap.sh")"
+    "$python" "$QCTL_ROOT/examples/quickstart/make_input.py" "$bench/input" >&2
+    tokenizer="$bench/input/model_hf"
+fi
+work="$(mktemp -d "$bench/work.XXXXXX")"
+trap 'rm -rf "$work"' EXIT
 
 status=0
-"$target/release/qctl-convert" bench --dir "$bench/convert" || status=1
-"$target/release/qctl-tokenize" bench --input "$bench/input/dataset/docs.parquet" --tokenizer "$bench/input/model_hf" || status=1
+"$target/release/qctl-convert" bench --dir "$work" || status=1
+"$target/release/qctl-tokenize" bench --tokenizer "$tokenizer" --directory "$work" || status=1
 exit "$status"
