@@ -2,7 +2,7 @@
 # Measures the engines beside what bounds them, in one run: convert against cp + fsync, tokenize against the bare encoder.
 #
 #   QCTL_REFERENCE_DATA   the golden cases, whose tokenizer is taken (default: ../shared; without them the demo's)
-#   QCTL_BENCH_DIR          where the files of the measurement go (default: $QCTL_CACHE/bench); removed afterwards
+#   QCTL_BENCH_DIR        where the files of the measurement go (default: $QCTL_CACHE/bench); removed afterwards
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
