@@ -175,7 +175,9 @@ impl Agent {
             2 => Some(Cause::Signal(11)),
             _ => None,
         };
-        let done_at = now.after_ms(500 + random.below(12_000));
+        // Some work outlasts every window, so that silent nodes still run it when they are back.
+        let longest = if random.one_in(3) { 45_000 } else { 8_000 };
+        let done_at = now.after_ms(500 + random.below(longest));
         self.seats.insert(id.clone(), Seat { slots, nodes, state: State::Running { done_at }, doom });
         truth.started.entry(id.clone()).or_default().insert(self.id.clone());
         self.say(id, Report::Started);

@@ -272,7 +272,14 @@ impl Sim {
         self.to_agent = later;
         for (_, node, session, down) in due {
             let agent = self.agents.get_mut(&node).unwrap();
-            if agent.session != Some(session) || agent.is_down(self.now) || agent.is_cut(self.now) {
+            let closed = matches!(down, Down::Closed);
+            if agent.session != Some(session) || agent.is_down(self.now) {
+                continue;
+            }
+            if agent.is_cut(self.now) && !closed {
+                // The stream holds what it carries until the cut ends or the session does.
+                let end = agent.cut_until;
+                self.to_agent.push((end, node, session, down));
                 continue;
             }
             match down {
@@ -350,7 +357,16 @@ impl Sim {
             .agents
             .values()
             .filter(|agent| !agent.is_idle())
-            .map(|agent| format!("{} holds {:?}", agent.id, agent.live()))
+            .map(|agent| {
+                format!(
+                    "{} holds {:?}, has to say {:?} in {:?}, last said {:?}",
+                    agent.id,
+                    agent.live(),
+                    agent.spool,
+                    agent.session,
+                    agent.sent
+                )
+            })
             .collect();
         let open = self
             .driver
