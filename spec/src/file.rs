@@ -1,0 +1,105 @@
+//! The file as it is written: every key, its type and its meaning.
+//!
+//! The doc comments here are the descriptions of the JSON Schema. All keys are
+//! optional to the reader; what must be there is decided by the checks, which
+//! can name everything that is missing at once.
+
+mod scalar;
+mod stages;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub(crate) use scalar::{Decimal, IterationFile, RecomputeFile, RecomputeKeys, Written};
+pub(crate) use stages::{
+    ConvertFile, ExportFile, KNOWN_STAGES, PreflightFile, PreprocessFile, RunStageFile, StageFile, StagesFile,
+    TrainFile,
+};
+
+use crate::words::{Device, Storage};
+
+/// A pipeline: one file from Hugging Face weights and text to a trained model.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Pipeline", extend("required" = ["name", "stages"]))]
+pub(crate) struct SpecFile {
+    /// Name of the job: lower-case letters, digits and hyphens, at most 63. In use until the job ends.
+    pub(crate) name: Option<String>,
+    /// Absolute directory from which relative paths are seen, on every node.
+    pub(crate) workdir: Option<String>,
+    /// How the model is cut, for conversion and training alike.
+    pub(crate) parallel: Option<ParallelFile>,
+    /// The model to start from.
+    pub(crate) model: Option<ModelFile>,
+    /// The text to train on.
+    pub(crate) dataset: Option<DatasetFile>,
+    /// What a login shell would have given to every process.
+    pub(crate) runtime: Option<RuntimeFile>,
+    /// `local` (default): every node has its own disk. `shared`: paths mean the same files everywhere.
+    pub(crate) storage: Option<Storage>,
+    /// Place in the queue: higher goes first. Default 0, from -1000 to 1000.
+    pub(crate) priority: Option<i32>,
+    /// What is done. `preflight`, `convert`, `preprocess`, `train` and `export` are known; any other name is a stage of your own with `run`.
+    pub(crate) stages: Option<StagesFile>,
+}
+
+/// Sizes of the model's parallel cuts.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Parallel")]
+pub(crate) struct ParallelFile {
+    /// Tensor-parallel size. Default 1. Must divide heads, key/value heads and FFN width.
+    pub(crate) tp: Option<u32>,
+    /// Pipeline-parallel size. Default 1. Must divide the number of layers.
+    pub(crate) pp: Option<u32>,
+}
+
+/// Where the model is.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Model")]
+pub(crate) struct ModelFile {
+    /// Directory in Hugging Face format: `config.json`, `*.safetensors`, tokenizer files.
+    pub(crate) hf_dir: Option<String>,
+    /// Not supported yet: fetch the model beforehand.
+    pub(crate) download: Option<DownloadFile>,
+}
+
+/// Where a model would be fetched from.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Download")]
+pub(crate) struct DownloadFile {
+    /// Repository on ModelScope.
+    pub(crate) modelscope: Option<String>,
+    /// Repository on Hugging Face.
+    pub(crate) huggingface: Option<String>,
+}
+
+/// The input text.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Dataset")]
+pub(crate) struct DatasetFile {
+    /// Parquet or JSON-lines files, read in this order.
+    pub(crate) files: Vec<String>,
+}
+
+/// The environment of every process.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Runtime")]
+pub(crate) struct RuntimeFile {
+    /// Python interpreter: a path, or a name found in PATH. Default `python3`.
+    pub(crate) python: Option<String>,
+    /// Shell files that are sourced once per node, such as CANN's `set_env.sh`.
+    pub(crate) source: Vec<String>,
+    /// Directory that holds MindSpeed-LLM, MindSpeed, Megatron-LM and MSAdapter; put on PYTHONPATH.
+    pub(crate) mindspeed_root: Option<String>,
+    /// Variables set last. Never put secrets here: they are shown by `describe`.
+    pub(crate) env: BTreeMap<String, Written>,
+    /// `ascend` (default) or `cpu`: then a configured slot stands for an NPU.
+    pub(crate) device: Option<Device>,
+}

@@ -1,0 +1,286 @@
+//! The stages as they are written.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
+
+use super::scalar::{Decimal, IterationFile, RecomputeFile, Written};
+use crate::words::{Dtype, Engine, Launcher, Resume};
+
+/// Stages whose name decides what they do.
+pub(crate) const KNOWN_STAGES: [&str; 5] = ["preflight", "convert", "preprocess", "train", "export"];
+
+/// All stages, in the file's order.
+#[derive(Debug, Default)]
+pub(crate) struct StagesFile(pub(crate) Vec<(String, StageFile)>);
+
+/// One stage, by what it does.
+#[derive(Debug)]
+pub(crate) enum StageFile {
+    Preflight(PreflightFile),
+    Convert(ConvertFile),
+    Preprocess(PreprocessFile),
+    Train(Box<TrainFile>),
+    Export(ExportFile),
+    Run(RunStageFile),
+}
+
+/// Checks every node before anything starts.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Preflight")]
+pub(crate) struct PreflightFile {
+    /// Versions that every node must have.
+    pub(crate) require: RequireFile,
+    /// Stages that must have succeeded before, beside the usual ones.
+    pub(crate) after: Vec<String>,
+    /// Variables for this stage's processes alone.
+    pub(crate) env: BTreeMap<String, Written>,
+}
+
+/// Versions: a node fits if its version starts with the same numbers (`3.10` fits `3.10.12`).
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Require")]
+pub(crate) struct RequireFile {
+    /// CANN toolkit.
+    pub(crate) cann: Option<Written>,
+    /// NPU driver.
+    pub(crate) driver: Option<Written>,
+    /// MindSpore.
+    pub(crate) mindspore: Option<Written>,
+    /// Python.
+    pub(crate) python: Option<Written>,
+}
+
+/// Hugging Face weights to Megatron-core shards, one task for each (pp, tp).
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Convert", extend("required" = ["save_dir"]))]
+pub(crate) struct ConvertFile {
+    /// `native` (default).
+    pub(crate) engine: Option<Engine>,
+    /// Directory of the converted checkpoint (the parent of `iter_0000001`).
+    pub(crate) save_dir: Option<String>,
+    /// Type of the written tensors. Default: the model's own.
+    pub(crate) dtype: Option<Dtype>,
+    /// The padded vocabulary is a multiple of this times tp. Default 1.
+    pub(crate) make_vocab_size_divisible_by: Option<u32>,
+    /// How often a failed task is tried again. Default 2.
+    pub(crate) retries: Option<u32>,
+    /// Stages that must have succeeded before, beside the usual ones.
+    pub(crate) after: Vec<String>,
+    /// Variables for this stage's processes alone.
+    pub(crate) env: BTreeMap<String, Written>,
+}
+
+/// Text to token files.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Preprocess", extend("required" = ["output_prefix"]))]
+pub(crate) struct PreprocessFile {
+    /// `native` (default).
+    pub(crate) engine: Option<Engine>,
+    /// Beginning of the output's path: `./dataset/alpaca` gives `./dataset/alpaca_text_document.bin` and `.idx`.
+    pub(crate) output_prefix: Option<String>,
+    /// Threads of each task. Default 4.
+    pub(crate) workers: Option<u32>,
+    /// Columns to read, one pair of files each. Default `[text]`.
+    pub(crate) json_keys: Option<Vec<String>>,
+    /// Ends each document with the tokenizer's end-of-text token. Default false, as the reference does.
+    pub(crate) append_eod: Option<bool>,
+    /// Documents of this many tokens and more are left out. Default: none are.
+    pub(crate) seq_length: Option<u64>,
+    /// Tasks that the input is split into; the result does not depend on it. Default: one for each agent.
+    pub(crate) shards: Option<u32>,
+    /// How often a failed task is tried again. Default 2.
+    pub(crate) retries: Option<u32>,
+    /// Stages that must have succeeded before, beside the usual ones.
+    pub(crate) after: Vec<String>,
+    /// Variables for this stage's processes alone.
+    pub(crate) env: BTreeMap<String, Written>,
+}
+
+/// Training ranks over one or more nodes.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Train")]
+pub(crate) struct TrainFile {
+    /// `ranks` (default): the agents start scheduler and ranks. `msrun`: one msrun on each node.
+    pub(crate) launcher: Option<Launcher>,
+    /// Training script. Default `pretrain_gpt.py`.
+    pub(crate) script: Option<String>,
+    /// Nodes. Default 1.
+    pub(crate) nodes: Option<u32>,
+    /// Ranks, thus devices, on each node. Default on one node: tp x pp.
+    pub(crate) ranks_per_node: Option<u32>,
+    /// Tokens of a sample (`--seq-length` and `--max-position-embeddings`).
+    pub(crate) seq_length: Option<u64>,
+    /// Samples of a micro batch. Default 1.
+    pub(crate) micro_batch_size: Option<u64>,
+    /// Samples of an iteration: a multiple of micro_batch_size x dp.
+    pub(crate) global_batch_size: Option<u64>,
+    /// Last iteration. A converted checkpoint starts at 1, so `20` runs 2 to 20.
+    pub(crate) train_iters: Option<u64>,
+    /// `none` (default) or a mapping.
+    pub(crate) recompute: Option<RecomputeFile>,
+    /// Directory of checkpoints.
+    pub(crate) save_dir: Option<String>,
+    /// Checkpoint to start from. Default: the convert stage's.
+    pub(crate) load_dir: Option<String>,
+    /// Prefix of the token files. Default: the preprocess stage's first pair.
+    pub(crate) data_path: Option<String>,
+    /// Learning rate at its peak. Default 1.25e-6.
+    pub(crate) lr: Option<Decimal>,
+    /// Learning rate at the end. Default 1.25e-7.
+    pub(crate) min_lr: Option<Decimal>,
+    /// Iterations between checkpoints. Default 2000.
+    pub(crate) save_interval: Option<u64>,
+    /// Iterations between log lines. Default 1.
+    pub(crate) log_interval: Option<u64>,
+    /// Iterations between evaluations. Default 2000.
+    pub(crate) eval_interval: Option<u64>,
+    /// Seed. Default 1234.
+    pub(crate) seed: Option<u64>,
+    /// Saves optimizer and random state too, so that a run can be resumed exactly. Default false, as in the tutorial.
+    pub(crate) checkpoint_optimizer: Option<bool>,
+    /// How a restart goes on: `exact`, `weights` or `never`. Default `exact` with checkpoint_optimizer, else `weights`.
+    pub(crate) resume: Option<Resume>,
+    /// Warns when the first loss is that of random weights. Default true if a checkpoint is loaded.
+    pub(crate) expect_pretrained: Option<bool>,
+    /// Ends a run whose checkpoint is missing instead of starting from random weights. Default true.
+    pub(crate) exit_on_missing_checkpoint: Option<bool>,
+    /// Derives the model's and the training's arguments. Default true; false passes `args`, `--load` and `--save` alone.
+    pub(crate) derive: Option<bool>,
+    /// Derived flags to leave out, with their values.
+    pub(crate) without: Vec<String>,
+    /// Arguments appended as they are; the last of two equal flags counts.
+    pub(crate) args: Vec<Written>,
+    /// Command of the scheduler process. Default: python runs MindSpore's `init()`. Empty: no scheduler.
+    pub(crate) scheduler: Option<Vec<Written>>,
+    /// How often a failed run is started again. Default 3.
+    pub(crate) retries: Option<u32>,
+    /// Stages that must have succeeded before, beside the usual ones.
+    pub(crate) after: Vec<String>,
+    /// Variables for this stage's processes alone.
+    pub(crate) env: BTreeMap<String, Written>,
+}
+
+/// A Megatron-core checkpoint back to Hugging Face format.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Export")]
+pub(crate) struct ExportFile {
+    /// `native` (default).
+    pub(crate) engine: Option<Engine>,
+    /// Stage whose checkpoint is taken: `train` (default where there is one) or `convert`.
+    pub(crate) from: Option<String>,
+    /// `latest` (default) or an iteration.
+    pub(crate) iteration: Option<IterationFile>,
+    /// The result goes to `mg2hf` in here. Default: the model's directory, as the reference does.
+    pub(crate) save_dir: Option<String>,
+    /// How often a failed task is tried again. Default 2.
+    pub(crate) retries: Option<u32>,
+    /// Stages that must have succeeded before, beside the usual ones.
+    pub(crate) after: Vec<String>,
+    /// Variables for this stage's processes alone.
+    pub(crate) env: BTreeMap<String, Written>,
+}
+
+/// A stage of your own.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "RunStage", extend("required" = ["run"]))]
+pub(crate) struct RunStageFile {
+    /// What is run.
+    pub(crate) run: Option<RunFile>,
+    /// How often a failed task is tried again. Default 0.
+    pub(crate) retries: Option<u32>,
+    /// Stages that must have succeeded before.
+    pub(crate) after: Vec<String>,
+    /// Variables for this stage's processes alone.
+    pub(crate) env: BTreeMap<String, Written>,
+}
+
+/// A command and how often it is run.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Run", extend("required" = ["argv"]))]
+pub(crate) struct RunFile {
+    /// Program and arguments; no shell looks at them.
+    pub(crate) argv: Vec<Written>,
+    /// Tasks that run it. Default 1.
+    pub(crate) count: Option<u32>,
+    /// Processes of each task, started together. Default 1.
+    pub(crate) ranks: Option<u32>,
+    /// Devices of each process. Default 0: none.
+    pub(crate) slots: Option<u32>,
+}
+
+impl<'de> Deserialize<'de> for StagesFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(StagesVisitor)
+    }
+}
+
+struct StagesVisitor;
+
+impl<'de> Visitor<'de> for StagesVisitor {
+    type Value = StagesFile;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping of stages")
+    }
+
+    fn visit_unit<E>(self) -> Result<StagesFile, E> {
+        Ok(StagesFile::default())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<StagesFile, A::Error> {
+        let mut stages = Vec::new();
+        while let Some(name) = map.next_key::<String>()? {
+            let stage = match name.as_str() {
+                "preflight" => StageFile::Preflight(map.next_value()?),
+                "convert" => StageFile::Convert(map.next_value()?),
+                "preprocess" => StageFile::Preprocess(map.next_value()?),
+                "train" => StageFile::Train(map.next_value()?),
+                "export" => StageFile::Export(map.next_value()?),
+                _ => StageFile::Run(map.next_value()?),
+            };
+            stages.push((name, stage));
+        }
+        Ok(StagesFile(stages))
+    }
+}
+
+impl JsonSchema for StagesFile {
+    fn schema_name() -> Cow<'static, str> {
+        "Stages".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let preflight = generator.subschema_for::<PreflightFile>();
+        let convert = generator.subschema_for::<ConvertFile>();
+        let preprocess = generator.subschema_for::<PreprocessFile>();
+        let train = generator.subschema_for::<TrainFile>();
+        let export = generator.subschema_for::<ExportFile>();
+        let run = generator.subschema_for::<RunStageFile>();
+        schemars::json_schema!({
+            "type": "object",
+            "minProperties": 1,
+            "properties": {
+                "preflight": preflight,
+                "convert": convert,
+                "preprocess": preprocess,
+                "train": train,
+                "export": export,
+            },
+            "propertyNames": { "pattern": "^[a-z0-9][a-z0-9-]{0,30}$" },
+            "additionalProperties": run,
+        })
+    }
+}

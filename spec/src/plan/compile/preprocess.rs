@@ -1,0 +1,123 @@
+//! Slices of the input text, and one task that merges them.
+
+use super::super::digest::Digest;
+use super::super::pipeline::{Body, Kind};
+use super::super::shards::split;
+use super::{Compiler, Work, engine_task};
+use crate::arguments::preprocess;
+use crate::decode::list;
+use crate::nearest::nearest;
+use crate::spec::{Preprocess, Stage};
+
+impl Compiler<'_> {
+    pub(super) fn preprocess(&mut self, stage: &Stage, preprocess: &Preprocess) -> Option<Work> {
+        let before = self.problems.len();
+        self.dataset_is_readable(preprocess);
+        self.tokenizer_fits(preprocess);
+        if self.problems.len() > before {
+            return None;
+        }
+        let (spec, dataset) = (self.spec, &self.survey.dataset);
+        let wanted = preprocess.shards.unwrap_or(self.survey.agents.max(1));
+        let slices = split(dataset, wanted);
+        let total = slices.len();
+        let mut tasks = Vec::with_capacity(total);
+        for (index, slice) in slices.into_iter().enumerate() {
+            let file = &dataset[slice.file];
+            let name = file.path.rsplit('/').next().unwrap_or_default();
+            let label = match slice.rows {
+                Some(rows) => format!("shard {} of {total}: {name} rows {}..{}", index + 1, rows.start, rows.end),
+                None => format!("shard {} of {total}: {name}", index + 1),
+            };
+            let args = preprocess::shard_arguments(spec, preprocess, &file.path, slice.rows);
+            let body = Body::Tokenize { index: u32::try_from(index).ok()?, args };
+            tasks.push(engine_task(label, body, slice.bytes, stage.retries));
+        }
+        let mut warnings = Vec::new();
+        for (index, file) in dataset.iter().enumerate().filter(|(_, file)| file.rows == Some(0)) {
+            warnings.push(spec.problem(
+                &format!("dataset.files.{index}"),
+                format!("`{}` has no rows", file.path),
+                None,
+            ));
+        }
+        let merge = Body::TokenizeMerge { args: preprocess::merge_arguments(preprocess) };
+        let weight = dataset.iter().map(|file| file.bytes).fold(0, u64::saturating_add);
+        Some(Work {
+            kind: Kind::Preprocess,
+            tasks,
+            closing: Some(engine_task("merge".to_owned(), merge, weight, stage.retries)),
+            digest: self.preprocess_digest(stage, preprocess),
+            warnings,
+        })
+    }
+
+    /// Threads and the number of shards decide nothing about the result.
+    fn preprocess_digest(&self, stage: &Stage, preprocess: &Preprocess) -> Option<[u8; 32]> {
+        let neutral = Preprocess { workers: 1, ..preprocess.clone() };
+        let mut digest = Digest::new("preprocess");
+        for file in &self.survey.dataset {
+            digest.list("args", &preprocess::arguments(self.spec, &neutral, &file.path));
+            digest.text("content", &file.digest);
+        }
+        digest.text("tokenizer", &self.survey.tokenizer.as_ref()?.digest);
+        self.finish(digest, stage, None)
+    }
+
+    fn dataset_is_readable(&mut self, preprocess: &Preprocess) {
+        let spec = self.spec;
+        for (index, path) in spec.dataset.iter().enumerate() {
+            let at = format!("dataset.files.{index}");
+            let Some(file) = self.survey.dataset.get(index).filter(|file| file.path == *path) else {
+                self.problems.push(spec.problem(
+                    &at,
+                    format!("no agent could read `{path}`"),
+                    Some("check the path on the hosts, and that agents are ready: qctl nodes".to_owned()),
+                ));
+                continue;
+            };
+            let columns: Vec<&str> = file.columns.iter().map(String::as_str).collect();
+            for key in preprocess.json_keys.iter().filter(|key| !columns.is_empty() && !columns.contains(&key.as_str()))
+            {
+                let hint = match nearest(key, columns.iter().copied()) {
+                    Some(near) => format!("did you mean `{near}`? set stages.preprocess.json_keys"),
+                    None => format!("set stages.preprocess.json_keys to one of {}", list(&columns)),
+                };
+                self.problems.push(spec.problem(&at, format!("`{path}` has no column `{key}`"), Some(hint)));
+            }
+        }
+        if !self.survey.dataset.is_empty() && self.survey.dataset.iter().all(|file| file.rows == Some(0)) {
+            self.problems.push(spec.problem("dataset.files", "the input has no rows", None));
+        }
+    }
+
+    fn tokenizer_fits(&mut self, preprocess: &Preprocess) {
+        let spec = self.spec;
+        let dir = spec.hf_dir.as_deref().unwrap_or_default();
+        let Some(tokenizer) = &self.survey.tokenizer else {
+            self.problems.push(spec.problem(
+                "model.hf_dir",
+                format!("no agent could read a tokenizer in `{dir}`"),
+                Some("the directory needs tokenizer.json".to_owned()),
+            ));
+            return;
+        };
+        if preprocess.append_eod && tokenizer.eos.is_none() {
+            self.problems.push(spec.problem(
+                "stages.preprocess.append_eod",
+                format!("the tokenizer in `{dir}` has no end-of-text token"),
+                Some("add `eos_token` to its tokenizer_config.json, or remove append_eod".to_owned()),
+            ));
+        }
+        let vocab = self.survey.model.as_ref().map(|model| model.shape.vocab_size);
+        if let (Some(ids), Some(rows)) = (tokenizer.vocab_size, vocab)
+            && ids > rows
+        {
+            self.problems.push(spec.problem(
+                "model.hf_dir",
+                format!("the tokenizer has {ids} ids, the model's embedding {rows} rows"),
+                Some("use the tokenizer that belongs to the model".to_owned()),
+            ));
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The crate from outside: files in, messages, command lines and plans out.
+#![allow(clippy::unwrap_used)]
+
+mod arguments;
+mod corrections;
+mod hostile;
+mod overrides;
+mod plan;
+mod refusals;
+mod schema;
+mod support;
