@@ -129,8 +129,8 @@ impl Parallel {
                 return Err(LayoutError::DoesNotDivide { what: "tp", size: tp, dimension, of, fitting });
             }
         }
-        if shape.num_layers % pp != 0 {
-            let fitting = (1..=64).filter(|p| shape.num_layers % p == 0).collect();
+        if !shape.num_layers.is_multiple_of(pp) {
+            let fitting = (1..=64).filter(|p| shape.num_layers.is_multiple_of(*p)).collect();
             return Err(LayoutError::DoesNotDivide {
                 what: "pp",
                 size: pp,

@@ -21,7 +21,7 @@ impl Backoff {
     }
 
     /// The next pause: between half the present ceiling and all of it.
-    pub fn next(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         let pause = self.ceiling.mul_f64(rand::rng().random_range(0.5..=1.0));
         self.ceiling = (self.ceiling * 2).min(self.longest);
         pause
@@ -42,10 +42,10 @@ mod tests {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_millis(350));
         let bounds = [(50, 100), (100, 200), (175, 350), (175, 350)];
         for (low, high) in bounds {
-            let pause = backoff.next();
+            let pause = backoff.pause();
             assert!(pause >= Duration::from_millis(low) && pause <= Duration::from_millis(high), "{pause:?}");
         }
         backoff.reset();
-        assert!(backoff.next() <= Duration::from_millis(100));
+        assert!(backoff.pause() <= Duration::from_millis(100));
     }
 }

@@ -145,6 +145,7 @@ fn damaged(path: &Path) -> String {
     format!("move `{}` aside and restore a backup of it", path.display())
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "all others are told apart below")]
 fn opening(path: &Path, error: DatabaseError) -> Error {
     let shown = path.display();
     match error {

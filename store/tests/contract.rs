@@ -1,5 +1,7 @@
 //! What every make of the store keeps.
 
+#![allow(clippy::unwrap_used)]
+
 use model::Epoch;
 use store::{Batch, Embedded, Kind, Memory, Store};
 
