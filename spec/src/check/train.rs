@@ -36,7 +36,7 @@ pub(super) fn train(
                 "stage `train` derives its arguments from the model's config.json",
                 Some("add `model: { hf_dir: ... }`, or give all arguments in `args` with `derive: false`".to_owned()),
             );
-            }
+        }
         if data_path.is_none() && !outline.preprocess && !context.is_silent("stages.preprocess") {
             context.refuse(
                 &at("data_path"),
@@ -222,7 +222,7 @@ fn derived(
 
 fn batches(micro: u64, global: u64, dp: u64, context: &mut Context<'_>) {
     let unit = micro * dp;
-    if global % unit != 0 {
+    if !global.is_multiple_of(unit) {
         let below = global / unit * unit;
         let hint = if below == 0 { format!("use {unit}") } else { format!("use {below} or {}", below + unit) };
         context.refuse(

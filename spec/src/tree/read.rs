@@ -44,7 +44,7 @@ pub(crate) fn read(text: &str, source_name: &str) -> Result<Node, Box<Problem>> 
         ));
     }
     let draft: Draft = serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
-        let location = error.location().unwrap_or_else(|| Location::UNKNOWN);
+        let location = error.location().unwrap_or(Location::UNKNOWN);
         let (message, hint) = explain(&error);
         problem(narrow(location.line()), narrow(location.column()), message, hint)
     })?;

@@ -9,7 +9,8 @@ const MAX_SEGMENTS: usize = 16;
 /// Puts overrides into a tree, in order.
 ///
 /// A value is read as YAML would read it after `key:`. Mappings that are not
-/// there yet are made; a number addresses an entry of an existing list.
+/// there yet are made; a number addresses an entry of an existing list; an empty
+/// value takes a key away.
 pub(crate) fn apply(tree: &mut Node, overrides: &[(String, String)]) -> Vec<Problem> {
     overrides.iter().enumerate().filter_map(|(index, (path, value))| one(tree, index, path, value).err()).collect()
 }
@@ -38,11 +39,12 @@ fn one(tree: &mut Node, index: usize, path: &str, value: &str) -> Result<(), Pro
     if segments.len() > MAX_SEGMENTS {
         return Err(problem(format!("the path has more than {MAX_SEGMENTS} keys"), None));
     }
-    let mut new = if value.trim().is_empty() {
-        Node { place: Place::Set(index), value: Value::Null }
-    } else {
-        read(value, "value").map_err(|inner| problem(inner.message, Some("quote a value that is meant as text")))?
-    };
+    if value.trim().is_empty() {
+        tree.remove(&segments.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>());
+        return Ok(());
+    }
+    let mut new =
+        read(value, "value").map_err(|inner| problem(inner.message, Some("quote a value that is meant as text")))?;
     mark(&mut new, index);
 
     let mut node = tree;
@@ -113,7 +115,7 @@ mod tests {
     use super::*;
 
     fn set(text: &str, path: &str, value: &str) -> Result<Node, Problem> {
-        let mut tree = read(text, "t").unwrap();
+        let mut tree = read(text, "t").map_err(|problem| *problem)?;
         match apply(&mut tree, &[(path.to_owned(), value.to_owned())]).pop() {
             Some(problem) => Err(problem),
             None => Ok(tree),
@@ -131,7 +133,7 @@ mod tests {
         let tree = set("a: [p, q]", "a.1", "r").unwrap();
         assert_eq!(tree.at(["a", "1"]).unwrap().value, Value::Text("r".into()));
         let tree = set("a: 1", "a", "").unwrap();
-        assert_eq!(tree.at(["a"]).unwrap().value, Value::Null);
+        assert_eq!(tree.at(["a"]), None);
         let tree = set("a: 1", "a", "[--x, 3]").unwrap();
         assert!(matches!(&tree.at(["a"]).unwrap().value, Value::List(items) if items.len() == 2));
     }

@@ -4,7 +4,7 @@ use spec::Spec;
 use spec::arguments::corrections::CORRECTIONS;
 use spec::arguments::train::{Start, reference_arguments, start_arguments};
 
-use crate::support::{qwen7b, tutorial, with};
+use crate::support::{Set, qwen7b, tutorial, with};
 
 fn start(spec: &Spec, hosts: u32) -> Start {
     start_arguments(spec, spec.train().unwrap(), Some(&qwen7b()), hosts)
@@ -67,7 +67,7 @@ fn checkpoints_with_optimizer_state_drop_the_flags_that_leave_it_out() {
 #[test]
 fn storage_that_is_not_shared_is_told_to_the_trainer() {
     let two_nodes = [("stages.train.nodes", "2"), ("stages.train.ranks_per_node", "2")];
-    let cases: [(&[(&str, &str)], u32, bool); 4] = [
+    let cases: [(&[Set<'_>], u32, bool); 4] = [
         (&two_nodes, 2, true),
         (&two_nodes, 1, false),
         (&[two_nodes[0], two_nodes[1], ("storage", "shared")], 2, false),

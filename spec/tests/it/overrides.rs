@@ -17,6 +17,14 @@ fn overrides_are_applied_before_the_checks() {
     assert_eq!((derived.lr.as_str(), derived.train_iters), ("1e-4", 20));
     assert_eq!(spec.runtime.env["NEW"], "7");
     assert_eq!(spec.dataset, ["./x.parquet"]);
+    assert!(spec.stage("export").is_none());
+}
+
+#[test]
+fn versions_keep_their_zeros_without_quotes() {
+    let spec = with(&[("stages.preflight.require", "{ python: 3.10, mindspore: 2.7.1, cann: 8 }")]);
+    let spec::spec::StageBody::Preflight(require) = &spec.stages[0].body else { panic!("no preflight") };
+    assert_eq!((require.python.as_deref(), require.cann.as_deref()), (Some("3.10"), Some("8")));
 }
 
 #[test]

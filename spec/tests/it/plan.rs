@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use spec::plan::{Body, Kind, Pipeline, Survey, TrainBody, compile, outline, wanted};
 use spec::{Problem, Spec};
 
-use crate::support::{TUTORIAL, parse_with, survey, tutorial, with};
+use crate::support::{Set, TUTORIAL, parse_with, survey, tutorial, with};
+
+/// What is different about a survey.
+type Change = fn(&mut Survey);
 
 fn compiled(spec: &Spec) -> Pipeline {
     compile(spec, &survey()).unwrap_or_else(|problems| panic!("{}", spec::render(&problems)))
@@ -155,7 +158,7 @@ fn a_digest_changes_with_what_decides_the_result_and_with_nothing_else() {
             assert_eq!(now[stage] != base[stage], want.contains(&stage), "{path}={value}: {stage}");
         }
     }
-    let surveys: &[(&str, fn(&mut Survey), &[&str])] = &[
+    let surveys: &[(&str, Change, &[&str])] = &[
         ("model", |s| s.model.as_mut().unwrap().digest.push('x'), &["convert", "train", "export"]),
         ("text", |s| s.dataset[0].digest.push('x'), &["preprocess", "train", "export"]),
         ("tokenizer", |s| s.tokenizer.as_mut().unwrap().digest.push('x'), &["preprocess", "train", "export"]),
@@ -184,7 +187,7 @@ fn what_is_not_known_by_content_is_never_taken_over() {
 
 #[test]
 fn what_contradicts_the_survey_is_refused_at_its_line() {
-    let cases: &[(&[(&str, &str)], fn(&mut Survey), &str)] = &[
+    let cases: &[(&[Set<'_>], Change, &str)] = &[
         (
             &[],
             |s| s.model.as_mut().unwrap().shape.num_query_groups = 1,

@@ -38,6 +38,9 @@ pub(crate) fn tutorial() -> Spec {
     with(&[])
 }
 
+/// `--set` as a test writes it.
+pub(crate) type Set<'a> = (&'a str, &'a str);
+
 /// The tutorial's pipeline with values replaced.
 pub(crate) fn with(overrides: &[(&str, &str)]) -> Spec {
     parse_with(TUTORIAL, overrides).unwrap_or_else(|problems| panic!("{}", spec::render(&problems)))

@@ -82,10 +82,9 @@ impl Compiler<'_> {
         for (name, value) in &runtime.env {
             digest.text(name, value);
         }
-        for needed in [self.spec.convert().map(|_| "convert"), self.spec.preprocess().map(|_| "preprocess")] {
-            if let Some(name) = needed {
-                digest.bytes(name, self.digests.get(name)?);
-            }
+        let needed = [self.spec.convert().map(|_| "convert"), self.spec.preprocess().map(|_| "preprocess")];
+        for name in needed.into_iter().flatten() {
+            digest.bytes(name, self.digests.get(name)?);
         }
         self.finish(digest, stage, None)
     }
