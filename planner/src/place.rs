@@ -19,7 +19,7 @@ pub struct Chosen {
 
 /// Finds seats for `task` on distinct nodes, or `None` if it does not fit now.
 ///
-/// Nodes in `kept` give no slots. Order of preference, ties by id:
+/// Nodes in `kept` give no slots; those in `anchors` must be among the chosen. Order of preference, ties by id:
 /// 1. after one failure of a gang its earlier nodes in their earlier order
 ///    (checkpoint shards lie there); after more failures, or for a lone rank,
 ///    the node of the last failure comes last;
@@ -27,7 +27,13 @@ pub struct Chosen {
 ///    of a stage spread; work with slots: the node with the fewest free slots,
 ///    so that whole nodes stay free for gangs.
 #[must_use]
-pub fn choose(world: &World, device: DeviceKind, task: &Task, kept: &BTreeSet<NodeId>) -> Option<Vec<Chosen>> {
+pub fn choose(
+    world: &World,
+    device: DeviceKind,
+    task: &Task,
+    kept: &BTreeSet<NodeId>,
+    anchors: &[NodeId],
+) -> Option<Vec<Chosen>> {
     let shape = &task.shape;
     let wanted = usize::try_from(shape.nodes.max(1)).ok()?;
     let mut fitting: Vec<(Preference, Chosen)> = match &shape.pinned {
@@ -36,12 +42,20 @@ pub fn choose(world: &World, device: DeviceKind, task: &Task, kept: &BTreeSet<No
         }
         None => world.nodes.values().filter_map(|view| fit(world, view, device, shape, kept)).collect(),
     };
-    if fitting.len() < wanted {
+    let anchored = anchors.iter().all(|node| fitting.iter().any(|(_, chosen)| chosen.node == *node));
+    if fitting.len() < wanted || !anchored {
         return None;
     }
-    let past = Past::of(task);
+    let past = Past::of(task, anchors);
     fitting.sort_by_cached_key(|(preference, chosen)| (past.rank(&chosen.node), *preference, chosen.node.clone()));
-    Some(fitting.into_iter().take(wanted).map(|(_, chosen)| chosen).collect())
+    let mut others = wanted.saturating_sub(anchors.len());
+    let chosen = fitting.into_iter().map(|(_, chosen)| chosen).filter(|chosen| {
+        let anchor = anchors.contains(&chosen.node);
+        let taken = anchor || others > 0;
+        others -= usize::from(!anchor && taken);
+        taken
+    });
+    Some(chosen.collect())
 }
 
 /// Smaller goes first.
@@ -88,7 +102,8 @@ struct Past<'a> {
 }
 
 impl<'a> Past<'a> {
-    fn of(task: &'a Task) -> Self {
+    fn of(task: &'a Task, anchors: &[NodeId]) -> Self {
+        let holds = |nodes: &[NodeId]| anchors.iter().all(|anchor| nodes.contains(anchor));
         let failures = || {
             task.history.iter().filter_map(|past| match &past.outcome {
                 Outcome::Failed(failure) => Some((past, failure)),
@@ -96,6 +111,10 @@ impl<'a> Past<'a> {
             })
         };
         let Some((last, failure)) = failures().next_back() else { return Self { back_to: &[], avoid: None } };
+        if !anchors.is_empty() {
+            let wrote = task.history.iter().rev().find(|past| holds(&past.nodes));
+            return Self { back_to: wrote.map_or(&[], |past| &past.nodes), avoid: None };
+        }
         let again = is_gang(task);
         let avoid = (failures().count() > 1 || !again).then_some(&failure.node);
         Self { back_to: if again { &last.nodes } else { &[] }, avoid }

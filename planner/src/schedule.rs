@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use model::event::{Kind, Level};
 use model::{
-    Attempt, AttemptState, Body, DeviceKind, JobId, Liveness, NodeId, Outcome, Seat, SeatState, Stage, Task, TaskShape,
-    TaskState,
+    Attempt, AttemptState, Body, DeviceKind, Job, JobId, Liveness, NodeId, Outcome, Seat, SeatState, Stage, Task,
+    TaskShape, TaskState,
 };
 
 use crate::Mutation;
@@ -90,17 +90,21 @@ impl Work<'_> {
         let (Some(job), Some(task)) = (self.job(place), self.task(place)) else { return false };
         let (device, shape) = (job.runtime.device, task.shape.clone());
         let key = (device, shape.nodes, shape.ranks_per_node.saturating_mul(shape.slots_per_rank));
-        if shape.pinned.is_none() && pass.full.contains(&key) {
+        let anchors = self.stage(place).and_then(|stage| anchors(self.world, job, stage, task));
+        let anchors = anchors.map(|(_, nodes)| nodes).unwrap_or_default();
+        // What must go to certain nodes says nothing about others of its shape.
+        let alike = shape.pinned.is_none() && anchors.is_empty();
+        if alike && pass.full.contains(&key) {
             return false;
         }
-        if let Some(seats) = place::choose(self.world, device, task, &pass.kept) {
+        if let Some(seats) = place::choose(self.world, device, task, &pass.kept, &anchors) {
             self.seat(place, seats);
             return true;
         }
         if shape.slots_per_rank > 0 && pass.kept.is_empty() {
             pass.kept = could_hold(self.world, device, &shape);
         }
-        if shape.pinned.is_none() {
+        if alike {
             pass.full.push(key);
         }
         false
@@ -190,12 +194,7 @@ fn could_hold(world: &World, device: DeviceKind, shape: &TaskShape) -> BTreeSet<
 ///
 /// Without shared storage a checkpoint is of use only where its shards lie.
 fn resume(stage: &Stage, task: &Task, seats: &[Seat], shared: bool) -> (Option<u64>, Option<u64>) {
-    let tried = task.history.iter().any(|past| matches!(past.outcome, Outcome::Failed(_)));
-    let resumes = match &task.body {
-        Body::Train(train) => !train.resume_args.is_empty() && tried,
-        Body::Preflight(_) | Body::Engine(_) | Body::Run { .. } => false,
-    };
-    if !resumes {
+    if !resumes(task) {
         return (None, None);
     }
     let newest = newest_complete(stage);
@@ -209,4 +208,31 @@ fn resume(stage: &Stage, task: &Task, seats: &[Seat], shared: bool) -> (Option<u
         })
         .map(|(at, _)| *at);
     (reachable, newest.filter(|newest| Some(*newest) != reachable))
+}
+
+/// Whether a new attempt of the task would go on where an earlier one was.
+fn resumes(task: &Task) -> bool {
+    let tried = task.history.iter().any(|past| matches!(past.outcome, Outcome::Failed(_)));
+    match &task.body {
+        Body::Train(train) => !train.resume_args.is_empty() && tried,
+        Body::Preflight(_) | Body::Engine(_) | Body::Run { .. } => false,
+    }
+}
+
+/// The iteration that a new attempt should resume from, and the nodes that it
+/// must have for that; `None` if any nodes will do.
+///
+/// Without shared storage the newest complete checkpoint is worth waiting for
+/// while its nodes may come back: starting afresh elsewhere throws its work
+/// away. Once one of them is lost, the attempt goes where there is room.
+pub(crate) fn anchors(world: &World, job: &Job, stage: &Stage, task: &Task) -> Option<(u64, Vec<NodeId>)> {
+    if job.runtime.shared_storage || !resumes(task) {
+        return None;
+    }
+    let newest = newest_complete(stage)?;
+    let shards = stage.checkpoints.get(&newest)?.shards.values();
+    let nodes: Vec<NodeId> = shards.map(|shard| shard.node.clone()).collect::<BTreeSet<_>>().into_iter().collect();
+    let lost = |node: &NodeId| world.nodes.get(node).is_none_or(|view| view.liveness == Liveness::Lost);
+    let too_many = u32::try_from(nodes.len()).is_ok_and(|nodes| nodes > task.shape.nodes);
+    (!too_many && !nodes.iter().any(lost)).then_some((newest, nodes))
 }

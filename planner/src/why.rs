@@ -6,6 +6,7 @@ use model::{
 
 use crate::phase::{self, JobPhase, StagePhase};
 use crate::place;
+use crate::schedule;
 use crate::step::is_prepared;
 use crate::text;
 use crate::world::{NodeView, World};
@@ -124,7 +125,15 @@ fn waiting(world: &World, job: &Job, stage: &Stage, task: &Task) -> String {
         let wait = text::span(at.since(world.stepped));
         return sentence(&format!("is tried again in {wait}"), &again.unwrap_or_default());
     }
-    no_room(world, job, task)
+    away(world, job, stage, task).unwrap_or_else(|| no_room(world, job, task))
+}
+
+/// The node that a task waits for because its checkpoint lies there.
+fn away(world: &World, job: &Job, stage: &Stage, task: &Task) -> Option<String> {
+    let (iteration, nodes) = schedule::anchors(world, job, stage, task)?;
+    let view = nodes.iter().filter_map(|node| world.nodes.get(node)).find(|view| !view.takes_work())?;
+    let node = &view.record.id;
+    Some(format!("its checkpoint of iteration {iteration} lies on node `{node}`, which {}", silent(view)))
 }
 
 /// Why no set of nodes takes the task now.

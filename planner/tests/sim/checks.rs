@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    AttemptId, AttemptState, Cause, Event, NodeId, SeatState, Task, TaskId, TaskState, Timestamp, event::Kind,
+    Attempt, AttemptId, AttemptState, Cause, Event, Job, NodeId, SeatState, Stage, Task, TaskId, TaskState, Timestamp,
+    event::Kind,
 };
 use planner::{Input, World};
 
@@ -20,10 +21,8 @@ pub(crate) fn may_start(driver: &Driver, agents: &Agents, id: &AttemptId, node: 
         return Err(format!("{node} is told to start {id}, of which nothing is saved"));
     }
     let effect = |seat| planner::Effect::Start { node: node.clone(), attempt: id.clone(), seat };
-    let seat = saved_task(&driver.saved, id).and_then(|task| match &task.state {
-        TaskState::Active(now) => now.seats.iter().position(|seat| seat.node == *node),
-        _ => None,
-    });
+    let attempt = saved_task(&driver.saved, id).and_then(active);
+    let seat = attempt.and_then(|attempt| attempt.seats.iter().position(|seat| seat.node == *node));
     let Some(seat) = seat else { return Ok(()) };
     let (slots, _) = driver.slots(&effect(seat));
     for (other, held) in agents[node].running() {
@@ -44,15 +43,8 @@ pub(crate) fn after_input(world: &World, input: &Input, agents: &Agents) -> Resu
     for job in world.jobs.values() {
         for stage in &job.stages {
             for (index, task) in stage.tasks.iter().enumerate() {
-                let TaskState::Active(attempt) = &task.state else { continue };
-                let id = AttemptId {
-                    task: TaskId {
-                        job: job.id.clone(),
-                        stage: stage.name.clone(),
-                        index: u32::try_from(index).unwrap(),
-                    },
-                    number: attempt.number,
-                };
+                let Some(attempt) = active(task) else { continue };
+                let id = name(job, stage, index, attempt.number);
                 let runs = attempt.seats.iter().any(|seat| seat.node == node.id && seat.state == SeatState::Running);
                 if runs && !live.contains(&id) {
                     return Err(format!("{} does not hold {id}, whose seat there still counts as running", node.id));
@@ -75,19 +67,12 @@ pub(crate) fn failures(
         let Some(job) = world.jobs.get(&event.job) else { continue };
         for stage in job.stages.iter().filter(|stage| Some(&stage.name) == event.stage.as_ref()) {
             for (index, task) in stage.tasks.iter().enumerate() {
-                let TaskState::Active(attempt) = &task.state else { continue };
+                let Some(attempt) = active(task) else { continue };
                 let Some(failure) = &attempt.first_failure else { continue };
                 if failure.cause != Cause::NodeLost || !failure.message.contains("silent") || failure.at != now {
                     continue;
                 }
-                let id = AttemptId {
-                    task: TaskId {
-                        job: job.id.clone(),
-                        stage: stage.name.clone(),
-                        index: u32::try_from(index).unwrap(),
-                    },
-                    number: attempt.number,
-                };
+                let id = name(job, stage, index, attempt.number);
                 if let Some((node, _)) = agents.iter().find(|(node, agent)| {
                     agent.holds_running(&id) && !silent_for(contact, node, now, policy().lost_after_ms)
                 }) {
@@ -173,12 +158,10 @@ pub(crate) fn saved_all(world: &World, saved: &Saved) -> Result<(), String> {
 }
 
 /// What was acknowledged stays; what has ended stays ended.
-pub(crate) fn after_batch(driver: &Driver, agents: &Agents, truth: &mut Truth, _now: Timestamp) -> Result<(), String> {
+pub(crate) fn after_batch(driver: &Driver, agents: &Agents, truth: &Truth) -> Result<(), String> {
     for id in &driver.promised {
-        let done = saved_task(&driver.saved, id).is_some_and(|task| match &task.state {
-            TaskState::Done { attempt, .. } => *attempt == id.number,
-            _ => false,
-        });
+        let done = saved_task(&driver.saved, id)
+            .is_some_and(|task| matches!(&task.state, TaskState::Done { attempt, .. } if *attempt == id.number));
         if !done {
             return Err(format!("the good end of {id} was acknowledged, and is not saved"));
         }
@@ -204,6 +187,15 @@ pub(crate) fn after_batch(driver: &Driver, agents: &Agents, truth: &mut Truth, _
         }
     }
     Ok(())
+}
+
+fn name(job: &Job, stage: &Stage, index: usize, number: u32) -> AttemptId {
+    let index = u32::try_from(index).unwrap();
+    AttemptId { task: TaskId { job: job.id.clone(), stage: stage.name.clone(), index }, number }
+}
+
+fn active(task: &Task) -> Option<&Attempt> {
+    if let TaskState::Active(attempt) = &task.state { Some(attempt) } else { None }
 }
 
 fn saved_task<'a>(saved: &'a Saved, id: &AttemptId) -> Option<&'a Task> {

@@ -317,7 +317,7 @@ impl Sim {
         for (node, session, down) in downs {
             self.send_down(node, session, down);
         }
-        checks::after_batch(&self.driver, &self.agents, &mut self.truth, self.now)
+        checks::after_batch(&self.driver, &self.agents, &self.truth)
     }
 
     fn send_down(&mut self, node: NodeId, session: u64, down: Down) {
