@@ -18,6 +18,12 @@ pub const TRACKER: &str = "latest_checkpointed_iteration.txt";
 /// The iteration that a conversion writes.
 pub const CONVERTED: u64 = 1;
 
+/// The reference's log line for a saved shard.
+#[must_use]
+pub fn saved_line(dir: &Path) -> String {
+    format!("  successfully saved checkpoint from iteration {CONVERTED:7} to {}", dir.display())
+}
+
 /// Which file belongs to which rank.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
@@ -125,7 +131,9 @@ pub fn refuse_foreign(dir: &Path) -> Result<()> {
     if let Some(iteration) = tracker(dir)?
         && iteration != CONVERTED
     {
-        return Err(Error::bad(dir, format!("holds a training run's checkpoints up to iteration {iteration}")).with_hint(hint));
+        return Err(
+            Error::bad(dir, format!("holds a training run's checkpoints up to iteration {iteration}")).with_hint(hint)
+        );
     }
     let iteration = iteration_dir(dir, CONVERTED);
     let Ok(ranks) = fs::read_dir(&iteration) else { return Ok(()) };
@@ -138,7 +146,9 @@ pub fn refuse_foreign(dir: &Path) -> Result<()> {
             let name = file.file_name();
             let name = name.to_string_lossy();
             if name != shard::FILE && !name.starts_with(&format!(".{}.partial-", shard::FILE)) {
-                return Err(Error::bad(file.path(), "would be replaced, but is no result of a conversion").with_hint(hint));
+                return Err(
+                    Error::bad(file.path(), "would be replaced, but is no result of a conversion").with_hint(hint)
+                );
             }
         }
     }
@@ -183,8 +193,10 @@ pub fn iteration(dir: &Path, number: u64) -> Result<Iteration> {
     }
     let size = |side: fn(&(u32, u32)) -> u32| ranks.iter().map(side).max().map_or(0, |n| n.saturating_add(1));
     let (tp, pp) = (size(|r| r.0), size(|r| r.1));
-    let parallel = Parallel::new(tp, pp)
-        .map_err(|_| Error::bad(&path, "holds no `mp_rank_…` directory").with_hint("only checkpoints in Megatron's torch format are read"))?;
+    let parallel = Parallel::new(tp, pp).map_err(|_| {
+        Error::bad(&path, "holds no `mp_rank_…` directory")
+            .with_hint("only checkpoints in Megatron's torch format are read")
+    })?;
     let layout = Layout::new(parallel);
     if ranks.len() as u64 > parallel.shards() || parallel.shards() > ranks.len() as u64 {
         let missing = layout.ranks().find(|rank| !ranks.contains(rank)).unwrap_or_default();

@@ -51,8 +51,8 @@ impl Config {
     ///
     /// As [`Config::read`].
     pub fn parse(path: PathBuf, text: Vec<u8>) -> Result<Self> {
-        let json: Map<String, Value> = serde_json::from_slice(&text)
-            .map_err(|e| Error::bad(&path, format!("is no valid JSON object: {e}")))?;
+        let json: Map<String, Value> =
+            serde_json::from_slice(&text).map_err(|e| Error::bad(&path, format!("is no valid JSON object: {e}")))?;
         let fields = Fields { path: &path, json: &json };
         let (shape, dtype_stated) = fields.shape()?;
         Ok(Self { path, shape, dtype_stated, text })
@@ -139,7 +139,10 @@ impl Fields<'_> {
     }
 
     fn refuse_unknown_architecture(&self, model_type: &str) -> Result<()> {
-        let refuse = |what: String| Err(Error::unsupported(what).with_hint("supported: qwen2 (also Qwen2.5), llama, mistral; dense, unquantised"));
+        let refuse = |what: String| {
+            Err(Error::unsupported(what)
+                .with_hint("supported: qwen2 (also Qwen2.5), llama, mistral; dense, unquantised"))
+        };
         match model_type {
             "qwen2" | "llama" | "mistral" => {}
             "qwen3" => return refuse("model_type `qwen3` (its norm on q and k)".to_owned()),
@@ -278,14 +281,38 @@ mod tests {
             ("\"qwen2\"", "\"qwen3\"", "model_type `qwen3` (its norm on q and k) is not supported yet"),
             ("\"qwen2\"", "\"qwen2_moe\"", "model_type `qwen2_moe` (mixture of experts) is not supported yet"),
             ("\"qwen2\"", "\"gpt2\"", "model_type `gpt2` is not supported yet"),
-            ("\"vocab_size\"", "\"quantization_config\":{\"bits\":4},\"vocab_size\"", "`quantization_config` in config.json (quantised weights) is not supported yet"),
+            (
+                "\"vocab_size\"",
+                "\"quantization_config\":{\"bits\":4},\"vocab_size\"",
+                "`quantization_config` in config.json (quantised weights) is not supported yet",
+            ),
             ("\"bfloat16\"", "\"float8\"", "torch_dtype `float8` is not supported yet"),
-            ("\"hidden_size\":64", "\"hidden_size\":0", "`m/config.json` has hidden_size = 0, not a whole number from 1 to 2^31"),
-            ("\"hidden_size\":64", "\"hidden_size\":-1", "`m/config.json` has hidden_size = -1, not a whole number from 1 to 2^31"),
-            ("\"hidden_size\":64", "\"hidden_size\":\"x\"", "`m/config.json` has hidden_size = \"x\", not a whole number from 1 to 2^31"),
+            (
+                "\"hidden_size\":64",
+                "\"hidden_size\":0",
+                "`m/config.json` has hidden_size = 0, not a whole number from 1 to 2^31",
+            ),
+            (
+                "\"hidden_size\":64",
+                "\"hidden_size\":-1",
+                "`m/config.json` has hidden_size = -1, not a whole number from 1 to 2^31",
+            ),
+            (
+                "\"hidden_size\":64",
+                "\"hidden_size\":\"x\"",
+                "`m/config.json` has hidden_size = \"x\", not a whole number from 1 to 2^31",
+            ),
             ("\"hidden_size\":64,", "", "`m/config.json` has no `hidden_size`"),
-            ("\"hidden_size\":64", "\"hidden_size\":65", "`m/config.json` has hidden_size = 65, no multiple of num_attention_heads = 8"),
-            ("\"num_key_value_heads\":4", "\"num_key_value_heads\":3", "`m/config.json` has num_attention_heads = 8, no multiple of num_key_value_heads = 3"),
+            (
+                "\"hidden_size\":64",
+                "\"hidden_size\":65",
+                "`m/config.json` has hidden_size = 65, no multiple of num_attention_heads = 8",
+            ),
+            (
+                "\"num_key_value_heads\":4",
+                "\"num_key_value_heads\":3",
+                "`m/config.json` has num_attention_heads = 8, no multiple of num_key_value_heads = 3",
+            ),
         ];
         for (find, put, expected) in table {
             let text = GOOD.replacen(find, put, 1);

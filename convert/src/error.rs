@@ -48,6 +48,9 @@ pub enum Error {
         /// The next thing to try.
         hint: Option<String>,
     },
+    /// A promise inside this crate was broken.
+    #[error("internal error: {0}")]
+    Internal(String),
     /// Another part of the same conversion failed first.
     #[error("stopped, because another shard failed")]
     Stopped,
@@ -84,7 +87,7 @@ impl Error {
             Self::Bad { hint, .. } | Self::Unsupported { hint, .. } | Self::Usage { hint, .. } => {
                 *hint = Some(text.into());
             }
-            Self::Io { .. } | Self::Layout(_) | Self::Stopped => {}
+            Self::Io { .. } | Self::Layout(_) | Self::Internal(_) | Self::Stopped => {}
         }
         self
     }
@@ -96,8 +99,15 @@ impl Error {
             Self::Io { path, source, .. } => io_hint(path, source),
             Self::Bad { hint, .. } | Self::Unsupported { hint, .. } | Self::Usage { hint, .. } => hint.clone(),
             Self::Layout(layout) => layout.hint(),
+            Self::Internal(_) => Some("please report this with the command line".to_owned()),
             Self::Stopped => None,
         }
+    }
+
+    /// Whether the command line is at fault, rather than files or the machine.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Usage { .. } | Self::Layout(_))
     }
 
     /// The sentence with those of its sources, joined by `: `.

@@ -6,6 +6,8 @@
 
 pub mod checkpoint;
 pub mod config;
+pub mod describe;
+pub mod digest;
 pub mod dtype;
 pub mod error;
 pub mod mapped;
@@ -14,6 +16,7 @@ pub mod parallel;
 pub mod pickle;
 pub mod plan;
 pub mod progress;
+pub mod publish;
 pub mod safetensors;
 pub mod shard;
 pub mod stage;

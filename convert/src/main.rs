@@ -1,2 +1,179 @@
-//! `qctl-convert`.
-fn main() {}
+//! `qctl-convert`: weights between Hugging Face and Megatron-core.
+
+mod bench;
+mod cli;
+mod terminal;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use convert::config::{Config, read_bounded};
+use convert::plan::mcore::Cut;
+use convert::progress::Report;
+use convert::publish::Sources;
+use convert::safetensors::HfModel;
+use convert::stage::Written;
+use convert::{Error, Result, describe, publish, to_hf, to_mcore};
+use model::{Dtype, Parallel};
+use serde::Deserialize;
+
+use cli::{Cli, Command, Form, Goal, Task};
+use terminal::Terminal;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if let Err(error) = cli::refuse_known_flags(&args) {
+        Terminal::new(wanted_form(&args)).error(&error);
+        return ExitCode::from(2);
+    }
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&args, &error),
+    };
+    let terminal = Terminal::new(cli.progress);
+    match run(cli, &terminal) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => ExitCode::from(terminal.error(&error)),
+    }
+}
+
+/// A command line that clap does not take, or a request for help.
+fn refuse(args: &[OsString], error: &clap::Error) -> ExitCode {
+    let help = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    if !help && wanted_form(args) == Form::Json {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let hint = text.lines().find_map(|line| line.trim().strip_prefix("tip: "));
+        let record = serde_json::json!({ "type": "error", "message": message, "hint": hint });
+        Terminal::new(Form::Json).data(&record.to_string());
+    }
+    // Nothing is left to do where the terminal itself is gone.
+    let _ = error.print();
+    ExitCode::from(if help { 0 } else { 2 })
+}
+
+/// The form asked for, before the command line is known to be right.
+fn wanted_form(args: &[OsString]) -> Form {
+    let json = args.windows(2).any(|pair| pair[0] == "--progress" && pair[1] == "json");
+    if json || args.iter().any(|arg| arg == "--progress=json") { Form::Json } else { Form::Text }
+}
+
+fn run(cli: Cli, terminal: &Terminal) -> Result<()> {
+    match cli.command {
+        None => {
+            let written = match cli.convert.task()? {
+                task @ Task::ToMcore { .. } => hf_to_mcore(task, terminal)?,
+                Task::ToHf { request, add_qkv_bias, idle } => mcore_to_hf(&request, add_qkv_bias, &idle, terminal)?,
+            };
+            terminal.result(&written);
+            terminal.note("INFO:root:Done!");
+            Ok(())
+        }
+        Some(Command::Publish(args)) => {
+            let parallel = Parallel::new(args.target_tensor_parallel_size, args.target_pipeline_parallel_size)?;
+            let sources = shard_sources(&args)?;
+            let written = publish::publish(&args.save_dir, parallel, &sources, terminal)?;
+            terminal.result(&written);
+            terminal.note("INFO:root:Done!");
+            Ok(())
+        }
+        Some(Command::Describe(args)) => match (args.hf_dir, args.mcore_dir) {
+            (Some(dir), _) => terminal::print_json(terminal, &describe::hf(&dir)?),
+            (None, Some(dir)) => terminal::print_json(terminal, &describe::mcore(&dir)?),
+            (None, None) => Err(Error::usage("give `--hf-dir` or `--mcore-dir`")),
+        },
+        Some(Command::Bench(args)) => bench::run(&args, terminal),
+    }
+}
+
+fn hf_to_mcore(task: Task, terminal: &Terminal) -> Result<Vec<Written>> {
+    let Task::ToMcore { load_dir, goal, tp, pp, divisor, convention, dtype, tokenizer_model, add_qkv_bias } = task
+    else {
+        return Err(Error::Internal("the task is no conversion to shards".to_owned()));
+    };
+    let model = HfModel::open(&load_dir)?;
+    let cut = Cut { parallel: Parallel::new(tp, pp)?, divisor, convention };
+    cut.check(model.shape())?;
+    check_qkv_bias(&model.config, add_qkv_bias)?;
+    if model.shape().qkv_bias && !add_qkv_bias {
+        terminal.warn("the model has biases on q, k and v; they are converted, though `--add-qkv-bias` was not given");
+    }
+    for remark in &model.remarks {
+        terminal.warn(remark);
+    }
+    let dtype = dtype.unwrap_or_else(|| {
+        let stored = model.shape().dtype;
+        terminal.warn(&format!(
+            "without --params-dtype the tensors are cast to fp16, as the reference converter does; the source is {}",
+            stored.flag()
+        ));
+        Dtype::Fp16
+    });
+    let (vocab, padded) = (model.shape().vocab_size, cut.vocabulary(model.shape()));
+    if padded != vocab {
+        terminal.note(&format!(
+            " > padded vocab (size: {vocab}) with {} dummy tokens (new size: {padded})",
+            padded - vocab
+        ));
+    }
+    let request = to_mcore::Request { model: &model, cut, dtype, tokenizer_model };
+    match goal {
+        Goal::Checkpoint(save_dir) => to_mcore::convert(&request, &save_dir, terminal),
+        Goal::Shard { tp, pp, out } => Ok(vec![to_mcore::write_shard(&request, tp, pp, &out, terminal)?]),
+    }
+}
+
+fn mcore_to_hf(
+    request: &to_hf::Request,
+    add_qkv_bias: bool,
+    idle: &[&str],
+    terminal: &Terminal,
+) -> Result<Vec<Written>> {
+    let config = Config::read(&request.hf_dir)?;
+    check_qkv_bias(&config, add_qkv_bias)?;
+    for flag in idle {
+        terminal.warn(&format!("`{flag}` has no effect on Hugging Face output"));
+    }
+    to_hf::convert(request, terminal)
+}
+
+/// The flag must not contradict the model; where it is absent, the model decides.
+fn check_qkv_bias(config: &Config, flag: bool) -> Result<()> {
+    if !flag || config.shape.qkv_bias {
+        return Ok(());
+    }
+    Err(Error::usage(format!(
+        "`--add-qkv-bias` contradicts `{}`: model_type `{}` has no biases on q, k and v",
+        config.path.display(),
+        config.shape.model_type
+    ))
+    .with_hint("leave the flag out"))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ManifestEntry {
+    task: String,
+    path: std::path::PathBuf,
+}
+
+fn shard_sources(args: &cli::Publish) -> Result<Sources> {
+    let mut given = args.shards.clone();
+    if let Some(path) = &args.manifest {
+        let text = read_bounded(path, 16 << 20)?;
+        let entries: Vec<ManifestEntry> =
+            serde_json::from_slice(&text).map_err(|e| Error::bad(path, format!("is no valid manifest: {e}")))?;
+        for entry in entries {
+            given.push((cli::rank(&entry.task)?, entry.path));
+        }
+    }
+    let mut sources = Sources::new();
+    for ((tp, pp), path) in given {
+        if sources.insert((tp, pp), path).is_some() {
+            return Err(Error::usage(format!("shard {tp},{pp} is named twice")));
+        }
+    }
+    Ok(sources)
+}

@@ -197,7 +197,10 @@ fn resolve_parts<'a, S: std::fmt::Debug>(
         let matrix = resolve(&part.source)?;
         let (first, width) = (index(part.first)?, index(part.width)?);
         if !matrix.holds(index(block.row)?, index(block.rows)?, first, width) {
-            return Err(Error::usage(format!("`{}` needs elements that {:?} does not have", tensor.name, part.source)));
+            return Err(Error::Internal(format!(
+                "`{}` needs elements that {:?} does not have",
+                tensor.name, part.source
+            )));
         }
         parts.push((matrix, first, width));
     }
@@ -205,5 +208,6 @@ fn resolve_parts<'a, S: std::fmt::Debug>(
 }
 
 fn index(value: u64) -> Result<usize> {
-    usize::try_from(value).map_err(|_| Error::usage("the model is too large for this machine's addresses"))
+    usize::try_from(value)
+        .map_err(|_| Error::Internal("the model is too large for this machine's addresses".to_owned()))
 }

@@ -4,6 +4,7 @@
 //! Format: CPython's `pickletools`.
 
 pub mod read;
+pub mod value;
 pub mod write;
 
-pub use read::{Id, Pickle, Value};
+pub use value::{Id, Pickle, Value};

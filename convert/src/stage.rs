@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FallocateFlags, FlockOperation, RenameFlags};
 
+use crate::digest;
 use crate::error::{Error, Result};
 use crate::progress::{Report, Stop};
 use crate::zip::write::Sink;
@@ -51,11 +52,8 @@ impl<'a> Output<'a> {
     /// If it exists, cannot be created, or there is no room for `size` bytes.
     pub fn create(path: &Path, size: u64, report: &'a dyn Report, stop: &'a Stop) -> Result<Self> {
         refuse_beyond_limit(path, size)?;
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(path)
-            .map_err(|e| Error::io("create", path, e))?;
+        let file =
+            OpenOptions::new().write(true).create_new(true).open(path).map_err(|e| Error::io("create", path, e))?;
         let output = Self {
             file,
             path: path.to_owned(),
@@ -76,7 +74,9 @@ impl<'a> Output<'a> {
             return Ok(());
         }
         match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, 0, size) {
-            Err(e) if e == rustix::io::Errno::NOSPC || e == rustix::io::Errno::DQUOT || e == rustix::io::Errno::FBIG => {
+            Err(e)
+                if e == rustix::io::Errno::NOSPC || e == rustix::io::Errno::DQUOT || e == rustix::io::Errno::FBIG =>
+            {
                 Err(Error::io("reserve room for", &self.path, e.into()))
             }
             // Some file systems cannot reserve; the writes themselves will tell.
@@ -93,11 +93,7 @@ impl<'a> Output<'a> {
         self.flush()?;
         self.file.sync_all().map_err(|e| Error::io("sync", &self.path, e))?;
         self.kept = true;
-        Ok(Written {
-            path: self.path.clone(),
-            size: self.written,
-            digest: format!("blake3:{}", self.hash.finalize().to_hex()),
-        })
+        Ok(Written { path: self.path.clone(), size: self.written, digest: digest::render(&self.hash) })
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -146,9 +142,14 @@ impl Drop for Output<'_> {
 /// The kernel would end the process with SIGXFSZ, half-way through.
 fn refuse_beyond_limit(path: &Path, size: u64) -> Result<()> {
     match rustix::process::getrlimit(rustix::process::Resource::Fsize).current {
-        Some(limit) if size > limit => {
-            Err(Error::io("write", path, io::Error::new(io::ErrorKind::FileTooLarge, format!("{size} bytes are beyond this process's limit of {limit}"))))
-        }
+        Some(limit) if size > limit => Err(Error::io(
+            "write",
+            path,
+            io::Error::new(
+                io::ErrorKind::FileTooLarge,
+                format!("{size} bytes are beyond this process's limit of {limit}"),
+            ),
+        )),
         _ => Ok(()),
     }
 }
@@ -159,9 +160,7 @@ pub fn partial_name(path: &Path) -> PathBuf {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let (process, number) = (std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
-    let nanos = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |d| d.subsec_nanos());
+    let nanos = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.subsec_nanos());
     path.with_file_name(format!(".{name}.partial-{process}-{number}-{nanos:08x}"))
 }
 

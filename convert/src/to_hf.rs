@@ -77,7 +77,8 @@ pub fn convert(request: &Request, report: &dyn Report) -> Result<Vec<Written>> {
             small.push((name.to_owned(), read_bounded(&path, LARGEST_COPY)?));
         }
     }
-    let total: u64 = files.iter().map(FileDraft::size).sum::<u64>() + small.iter().map(|(_, b)| b.len() as u64).sum::<u64>();
+    let total: u64 =
+        files.iter().map(FileDraft::size).sum::<u64>() + small.iter().map(|(_, b)| b.len() as u64).sum::<u64>();
     report.expect(total);
     let staged = StagedDir::create(&request.out)?;
     let mut written = for_each(files.len(), &|i, stop| {
@@ -113,9 +114,11 @@ impl Source {
             None => newest(&request.load_dir)?,
         };
         let iteration = checkpoint::iteration(&request.load_dir, number)?;
-        iteration.parallel.check(shape)?;
-        let mut source =
-            Self { iteration, shards: HashMap::new(), embedding_rows: Vec::new(), head_rows: Vec::new() };
+        iteration.parallel.check(shape).map_err(|e| {
+            let dir = checkpoint::iteration_dir(&request.load_dir, number);
+            Error::bad(dir, format!("is of another model than `{}`: {e}", request.hf_dir.display()))
+        })?;
+        let mut source = Self { iteration, shards: HashMap::new(), embedding_rows: Vec::new(), head_rows: Vec::new() };
         for (tp, pp, path) in source.iteration.files.clone() {
             let shard = Shard::open(&path)?;
             let Rows { embedding, head } = verify::check(&shard, shape, source.iteration.parallel, tp, pp)?;
@@ -157,7 +160,8 @@ impl Source {
             let first = self.matrix(&at(0, "embedding.word_embeddings.weight"))?;
             let last = self.matrix(&at(pp - 1, "output_layer.weight"))?;
             if !first.same(&last) {
-                report.warn("the last stage's copy of the tied embedding differs from the first stage's, which is used");
+                report
+                    .warn("the last stage's copy of the tied embedding differs from the first stage's, which is used");
                 return Ok(());
             }
         }
@@ -166,14 +170,8 @@ impl Source {
 
     fn matrix(&self, at: &ShardTensor) -> Result<Matrix<'_>> {
         let shard = self.shards.get(&(at.tp, at.pp));
-        let held = shard.and_then(|shard| {
-            let (_, entries) = shard.models.first()?;
-            entries.iter().find_map(|(name, entry)| match entry {
-                crate::shard::ModelEntry::Tensor(tensor) if *name == at.name => Some((shard, tensor)),
-                _ => None,
-            })
-        });
-        let (shard, tensor) = held.ok_or_else(|| Error::usage(format!("no shard holds `{}`", at.name)))?;
+        let held = shard.and_then(|shard| Some((shard, shard.tensor(&at.name)?)));
+        let (shard, tensor) = held.ok_or_else(|| Error::Internal(format!("no shard holds `{}`", at.name)))?;
         shard.matrix(&at.name, tensor)
     }
 
@@ -195,12 +193,16 @@ impl Source {
         for part in tensor.blocks.iter().flat_map(|block| &block.parts) {
             let dtype = self.matrix(&part.source)?.dtype();
             if seen.is_some_and(|d| d != dtype) {
-                return Err(Error::usage(format!("the ranks hold `{}` in different types", part.source.name))
-                    .with_hint("choose one with --params-dtype"));
+                let dir = checkpoint::iteration_dir(Path::new(""), self.iteration.number);
+                return Err(Error::bad(
+                    dir,
+                    format!("holds `{}` in different types on different ranks", part.source.name),
+                )
+                .with_hint("choose one type with --params-dtype"));
             }
             seen = Some(dtype);
         }
-        seen.ok_or_else(|| Error::usage(format!("nothing makes up `{}`", tensor.name)))
+        seen.ok_or_else(|| Error::Internal(format!("nothing makes up `{}`", tensor.name)))
     }
 }
 

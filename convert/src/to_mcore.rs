@@ -61,8 +61,12 @@ pub fn write_shard(request: &Request<'_>, tp: u32, pp: u32, out: &Path, report: 
     request.check()?;
     let parallel = request.cut.parallel;
     if tp >= parallel.tp() || pp >= parallel.pp() {
-        return Err(Error::usage(format!("shard {tp},{pp} lies outside tp x pp = {} x {}", parallel.tp(), parallel.pp()))
-            .with_hint(format!("tp is 0 to {}, pp is 0 to {}", parallel.tp() - 1, parallel.pp() - 1)));
+        return Err(Error::usage(format!(
+            "shard {tp},{pp} lies outside tp x pp = {} x {}",
+            parallel.tp(),
+            parallel.pp()
+        ))
+        .with_hint(format!("tp is 0 to {}, pp is 0 to {}", parallel.tp() - 1, parallel.pp() - 1)));
     }
     if !stage::parent(out).is_dir() {
         return Err(Error::bad(stage::parent(out), "is not a directory").with_hint("make the directory of --out first"));
@@ -100,11 +104,9 @@ pub fn convert(request: &Request<'_>, save_dir: &Path, report: &dyn Report) -> R
         fs::create_dir(dir).map_err(|e| Error::io("create", dir, e))?;
         paths.push(path);
     }
-    let line = format!("  successfully saved checkpoint from iteration       1 to {}", save_dir.display());
     let mut written = for_each(ranks.len(), &|i, stop| {
         let written = request.write(&drafts[i], &paths[i], report, stop)?;
         stage::sync_directory(stage::parent(&paths[i]))?;
-        report.note(&line);
         Ok(written)
     })?;
     for file in &mut written {
@@ -113,5 +115,9 @@ pub fn convert(request: &Request<'_>, save_dir: &Path, report: &dyn Report) -> R
     checkpoint::remove_tracker(save_dir)?;
     staged.publish()?;
     checkpoint::write_tracker(save_dir, checkpoint::CONVERTED)?;
+    // Once for each shard, as the reference logs it, but only when it is true.
+    for _ in &written {
+        report.note(&checkpoint::saved_line(save_dir));
+    }
     Ok(written)
 }

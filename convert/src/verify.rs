@@ -57,7 +57,7 @@ pub fn shape_of(shard: &Shard) -> Result<ModelShape> {
         qk_norm: args.flag("qk_layernorm").unwrap_or(false),
         dtype: shard.tensors().values().find_map(|t| t.dtype()).unwrap_or(Dtype::Fp32),
     };
-    if !config::is_countable(&shape) || shape.num_attention_heads % shape.num_query_groups != 0 {
+    if !config::is_countable(&shape) || !shape.num_attention_heads.is_multiple_of(shape.num_query_groups) {
         return Err(Error::bad(shard.path(), "describes an impossible model in its `args`"));
     }
     Ok(shape)
@@ -102,7 +102,8 @@ pub fn check(shard: &Shard, shape: &ModelShape, parallel: Parallel, tp: u32, pp:
             Err(Error::unsupported(format!("`{name}` in `{}` (transformer_engine layers)", shard.path().display())))
         }
         Some(name) => {
-            Err(Error::bad(shard.path(), format!("holds `{name}`, which its model does not have")).with_hint(WRONG_MODEL))
+            Err(Error::bad(shard.path(), format!("holds `{name}`, which its model does not have"))
+                .with_hint(WRONG_MODEL))
         }
         None => Ok(rows),
     }
@@ -148,8 +149,11 @@ fn check_args(shard: &Shard, shape: &ModelShape, parallel: Parallel) -> Result<(
         if let Some(found) = shard.args.count(name)
             && found != wanted
         {
-            return Err(Error::bad(shard.path(), format!("states {name} = {found} in its `args`; {wanted} is called for"))
-                .with_hint(WRONG_MODEL));
+            return Err(Error::bad(
+                shard.path(),
+                format!("states {name} = {found} in its `args`; {wanted} is called for"),
+            )
+            .with_hint(WRONG_MODEL));
         }
     }
     Ok(())

@@ -46,7 +46,8 @@ fn bytes_of(shard: &Shard, name: &str, tensor: &convert::shard::tensor::TensorRe
         [rows, width] => (rows, width),
         _ => panic!("{name} has {:?}", tensor.shape),
     };
-    let whole = Tensor { name: name.into(), shape: tensor.shape.clone(), blocks: vec![Block::rows((), 0, rows, width)] };
+    let whole =
+        Tensor { name: name.into(), shape: tensor.shape.clone(), blocks: vec![Block::rows((), 0, rows, width)] };
     let mut bytes = Vec::new();
     emit(&whole, matrix.dtype(), &|()| Ok(matrix), &mut |run| {
         bytes.extend_from_slice(run);
@@ -123,7 +124,11 @@ fn hf_to_mcore_equals_the_reference() {
         }
         scalars(dir.path(), convention);
         let tracker = fs::read(dir.path().join("latest_checkpointed_iteration.txt")).unwrap();
-        assert_eq!(tracker, fs::read(golden.join(case).join("out/latest_checkpointed_iteration.txt")).unwrap(), "{case}");
+        assert_eq!(
+            tracker,
+            fs::read(golden.join(case).join("out/latest_checkpointed_iteration.txt")).unwrap(),
+            "{case}"
+        );
         ran += 1;
     }
     println!("golden cases run: {ran} (hf to mcore)");
@@ -207,7 +212,8 @@ fn mcore_to_hf_equals_the_reference() {
     ];
     for (case, hf) in sources {
         let target = out.path().join(case);
-        to_hf::convert(&to_hf_request(golden.join(case).join("out"), golden.join(hf), target.clone()), &Silent).unwrap();
+        to_hf::convert(&to_hf_request(golden.join(case).join("out"), golden.join(hf), target.clone()), &Silent)
+            .unwrap();
         assert_eq!(hf_facts(&target), hf_facts(&golden.join(hf)), "{case}");
         ran += 1;
     }

@@ -54,9 +54,12 @@ impl Cut {
             )));
         }
         let tp = u64::from(self.parallel.tp());
-        if self.convention == Convention::V2 && shape.vocab_size % tp != 0 {
-            return Err(Error::usage(format!("tp {tp} does not divide vocab_size = {}, and convention v2 does not pad", shape.vocab_size))
-                .with_hint("use convention v1"));
+        if self.convention == Convention::V2 && !shape.vocab_size.is_multiple_of(tp) {
+            return Err(Error::usage(format!(
+                "tp {tp} does not divide vocab_size = {}, and convention v2 does not pad",
+                shape.vocab_size
+            ))
+            .with_hint("use convention v1"));
         }
         Ok(())
     }
@@ -105,7 +108,8 @@ fn push_layer(entries: &mut Vec<Entry>, s: &ModelShape, cut: &Cut, tp: u32, l: u
     let (h, f, d) = (s.hidden_size, s.ffn_hidden_size, s.kv_channels);
     let name = |rest: &str| format!("decoder.layers.{local}.{rest}");
     let projected = s.num_attention_heads * d / size;
-    let proj = columns(name("self_attention.linear_proj.weight"), layer(l, "self_attn.o_proj.weight"), tp, h, projected);
+    let proj =
+        columns(name("self_attention.linear_proj.weight"), layer(l, "self_attn.o_proj.weight"), tp, h, projected);
     let fc2 = columns(name("mlp.linear_fc2.weight"), layer(l, "mlp.down_proj.weight"), tp, h, f / size);
     let share = f / size;
     let start = u64::from(tp) * share;
@@ -138,7 +142,11 @@ fn push_layer(entries: &mut Vec<Entry>, s: &ModelShape, cut: &Cut, tp: u32, l: u
 }
 
 fn whole(name: &str, source: &str, h: u64) -> Entry {
-    Entry::Tensor(Tensor { name: name.to_owned(), shape: vec![h], blocks: vec![Block::rows(source.to_owned(), 0, h, 1)] })
+    Entry::Tensor(Tensor {
+        name: name.to_owned(),
+        shape: vec![h],
+        blocks: vec![Block::rows(source.to_owned(), 0, h, 1)],
+    })
 }
 
 fn columns(name: String, source: String, tp: u32, rows: u64, width: u64) -> Entry {

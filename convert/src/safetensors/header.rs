@@ -57,11 +57,13 @@ impl Header {
         }
         let stated = usize::try_from(length).unwrap_or(usize::MAX);
         let Some(json) = rest.get(..stated) else {
-            return Err(bad(format!("is truncated: its header of {length} bytes does not fit its {} bytes", file.len()))
-                .with_hint(REFETCH));
+            return Err(bad(format!(
+                "is truncated: its header of {length} bytes does not fit its {} bytes",
+                file.len()
+            ))
+            .with_hint(REFETCH));
         };
-        let raw: RawHeader =
-            serde_json::from_slice(json).map_err(|e| bad(format!("has a malformed header: {e}")))?;
+        let raw: RawHeader = serde_json::from_slice(json).map_err(|e| bad(format!("has a malformed header: {e}")))?;
         place(path, raw.0, 8 + stated, file.len())
     }
 }
@@ -108,7 +110,11 @@ fn place(path: &Path, raw: Vec<(String, RawInfo)>, start: usize, file: usize) ->
             return Err(bad(format!("has overlapping tensors: `{}` begins inside another", tensor.name)));
         }
         if tensor.range.start > end {
-            return Err(bad(format!("has a hole of {} bytes before tensor `{}`", tensor.range.start - end, tensor.name)));
+            return Err(bad(format!(
+                "has a hole of {} bytes before tensor `{}`",
+                tensor.range.start - end,
+                tensor.name
+            )));
         }
         end = tensor.range.end;
     }

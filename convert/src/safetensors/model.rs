@@ -134,6 +134,7 @@ impl HfModel {
                     .with_hint("fetch all safetensors files of the model"));
             };
             let path = self.files[*file].0.path();
+            stored(path, info)?;
             if &info.shape != shape {
                 return Err(Error::bad(
                     path,
@@ -141,7 +142,6 @@ impl HfModel {
                 )
                 .with_hint("config.json and weights do not belong together; fetch both from one source"));
             }
-            stored(path, info)?;
         }
         let known: BTreeSet<&str> = expected.iter().map(|(name, _)| name.as_str()).collect();
         let mut unknown: Vec<&str> = self.tensors.keys().map(String::as_str).filter(|n| !known.contains(n)).collect();
@@ -155,7 +155,10 @@ impl HfModel {
                 self.remarks.push(remark);
                 continue;
             }
-            return Err(Error::bad(&self.dir, format!("holds tensor `{name}`, which model_type `{}` does not have", self.config.shape.model_type)));
+            return Err(Error::bad(
+                &self.dir,
+                format!("holds tensor `{name}`, which model_type `{}` does not have", self.config.shape.model_type),
+            ));
         }
         Ok(())
     }

@@ -78,9 +78,7 @@ impl Shard {
         }
         let pickle = Pickle::parse(&map.bytes()[entry.range.clone()])
             .map_err(|reason| bad(format!("has a malformed `data.pkl`: {reason}")))?;
-        let top_pairs = pickle
-            .pairs(pickle.root())
-            .ok_or_else(|| bad("holds no dictionary".to_owned()))?;
+        let top_pairs = pickle.pairs(pickle.root()).ok_or_else(|| bad("holds no dictionary".to_owned()))?;
         let named: Vec<(&str, Id)> = top_pairs.iter().filter_map(|(k, v)| Some((pickle.str(*k)?, *v))).collect();
         let args = named.iter().find(|(k, _)| *k == "args").map(|(_, id)| Args::read(&pickle, *id)).unwrap_or_default();
         let scalars = named.iter().map(|(k, v)| ((*k).to_owned(), scalar(pickle.get(*v)))).collect();
@@ -92,7 +90,9 @@ impl Shard {
             }
         }
         if models.is_empty() {
-            return Err(bad("holds no `model`".to_owned()).with_hint("only checkpoints in Megatron's torch format are read"));
+            return Err(
+                bad("holds no `model`".to_owned()).with_hint("only checkpoints in Megatron's torch format are read")
+            );
         }
         let shard = Self { top, scalars, args, models, map, archive };
         shard.check_storages()?;
@@ -128,6 +128,16 @@ impl Shard {
                 ModelEntry::None | ModelEntry::Other => None,
             })
             .collect()
+    }
+
+    /// The tensor of that name in `model`.
+    #[must_use]
+    pub fn tensor(&self, name: &str) -> Option<&TensorRef> {
+        let (_, entries) = self.models.first()?;
+        entries.iter().find_map(|(held, entry)| match entry {
+            ModelEntry::Tensor(tensor) if held == name => Some(tensor),
+            ModelEntry::Tensor(_) | ModelEntry::None | ModelEntry::Other => None,
+        })
     }
 
     /// A tensor's elements.

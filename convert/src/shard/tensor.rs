@@ -72,10 +72,10 @@ impl TensorRef {
         if pickle.str(tag)? != "storage" {
             return None;
         }
-        let kind = match pickle.get(kind) {
-            Value::Global { name, .. } => name,
-            Value::Str(text) => text.rsplit('.').next()?,
-            _ => return None,
+        let kind = if let Value::Global { name, .. } = pickle.get(kind) {
+            name
+        } else {
+            pickle.str(kind)?.rsplit('.').next()?
         };
         Some(Self {
             key: pickle.str(key)?.to_owned(),
@@ -90,9 +90,10 @@ impl TensorRef {
 
 /// A tuple of counts, also inside `torch.Size((…))`.
 fn counts(pickle: &Pickle<'_>, id: Id) -> Option<Vec<u64>> {
-    let items = match pickle.get(id) {
-        Value::Object { args, .. } => pickle.items(*pickle.items(*args)?.first()?)?,
-        _ => pickle.items(id)?,
+    let items = if let Value::Object { args, .. } = pickle.get(id) {
+        pickle.items(*pickle.items(*args)?.first()?)?
+    } else {
+        pickle.items(id)?
     };
     if items.len() > 8 {
         return None;

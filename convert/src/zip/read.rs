@@ -188,7 +188,8 @@ fn widen(mut fields: [u64; 3], extra: &[u8]) -> Step<[u64; 3]> {
 
 fn payload(file: &[u8], name: &str, offset: u64, size: u64, limit: usize) -> Step<Range<usize>> {
     let out = || format!("entry `{name}` is out of bounds");
-    let at = usize::try_from(offset).ok().filter(|at| at.checked_add(30).is_some_and(|e| e <= limit)).ok_or_else(out)?;
+    let at =
+        usize::try_from(offset).ok().filter(|at| at.checked_add(30).is_some_and(|e| e <= limit)).ok_or_else(out)?;
     if u32_at(file, at)? != LOCAL {
         return Err(format!("entry `{name}` has no local header"));
     }
@@ -265,8 +266,10 @@ mod tests {
     #[test]
     fn bytes_before_or_after_the_archive_are_refused() {
         let whole = archive();
-        assert!(error(&[&b"junk"[..], &whole].concat()).contains("not where the end record says")
-            || error(&[&b"junk"[..], &whole].concat()).contains("64-bit end record"));
+        assert!(
+            error(&[&b"junk"[..], &whole].concat()).contains("not where the end record says")
+                || error(&[&b"junk"[..], &whole].concat()).contains("64-bit end record")
+        );
         assert!(error(&[&whole[..], b"junk"].concat()).contains("end record is missing"));
         assert!(error(b"<!doctype html>").contains("end record is missing"));
     }

@@ -93,10 +93,13 @@ impl<S: Sink> Writer<S> {
     /// Those of the sink, and if the entry's bytes are not as many as announced.
     pub fn end(&mut self) -> Result<()> {
         let (Some((crc, written)), Some(entry)) = (self.open.take(), self.entries.last_mut()) else {
-            return Err(Error::usage("an archive entry was ended that was never begun"));
+            return Err(Error::Internal("an archive entry was ended that was never begun".to_owned()));
         };
         if written != entry.size {
-            return Err(Error::usage(format!("`{}` was given {written} bytes instead of {}", entry.name, entry.size)));
+            return Err(Error::Internal(format!(
+                "`{}` was given {written} bytes instead of {}",
+                entry.name, entry.size
+            )));
         }
         entry.crc = crc.finalize();
         let record = descriptor(entry);
@@ -204,7 +207,10 @@ fn central_header(entry: &Entry) -> Vec<u8> {
 
 fn end_records(count: u64, start: u64, size: u64) -> Vec<u8> {
     let mut out = Vec::with_capacity(98);
-    push(&mut out, &[&END64.to_le_bytes(), &44u64.to_le_bytes(), &0x031eu16.to_le_bytes(), &45u16.to_le_bytes(), &[0; 8]]);
+    push(
+        &mut out,
+        &[&END64.to_le_bytes(), &44u64.to_le_bytes(), &0x031eu16.to_le_bytes(), &45u16.to_le_bytes(), &[0; 8]],
+    );
     push(&mut out, &[&count.to_le_bytes(), &count.to_le_bytes(), &size.to_le_bytes(), &start.to_le_bytes()]);
     push(&mut out, &[&LOCATOR64.to_le_bytes(), &[0; 4], &(start + size).to_le_bytes(), &1u32.to_le_bytes()]);
     let entries = u16::try_from(count).unwrap_or(u16::MAX);

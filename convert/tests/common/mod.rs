@@ -1,6 +1,12 @@
 //! What several test files share: reference data, and small models of our own.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::missing_panics_doc, reason = "each test file uses a part of this")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::missing_panics_doc,
+    reason = "each test file uses a part of this"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -37,8 +43,11 @@ impl Words {
     }
 }
 
-/// Tensors by name: shape and bytes.
-pub(crate) type Tensors = BTreeMap<String, (Vec<u64>, Vec<u8>)>;
+/// A tensor's shape and bytes.
+pub(crate) type Content = (Vec<u64>, Vec<u8>);
+
+/// Tensors by name.
+pub(crate) type Tensors = BTreeMap<String, Content>;
 
 /// Random finite elements of a type.
 pub(crate) fn elements(words: &mut Words, dtype: Dtype, count: u64) -> Vec<u8> {
@@ -59,7 +68,10 @@ pub(crate) fn elements(words: &mut Words, dtype: Dtype, count: u64) -> Vec<u8> {
 /// Names and shapes, written down independently of the library.
 pub(crate) fn tensor_shapes(s: &ModelShape) -> Vec<(String, Vec<u64>)> {
     let (h, f, d) = (s.hidden_size, s.ffn_hidden_size, s.kv_channels);
-    let mut all = vec![("model.embed_tokens.weight".to_owned(), vec![s.vocab_size, h]), ("model.norm.weight".to_owned(), vec![h])];
+    let mut all = vec![
+        ("model.embed_tokens.weight".to_owned(), vec![s.vocab_size, h]),
+        ("model.norm.weight".to_owned(), vec![h]),
+    ];
     if !s.tied {
         all.push(("lm_head.weight".to_owned(), vec![s.vocab_size, h]));
     }
@@ -129,13 +141,16 @@ pub(crate) fn dtype_name(dtype: Dtype) -> &'static str {
 }
 
 /// Bytes of a safetensors file with these tensors in this order.
-pub(crate) fn safetensors(dtype: Dtype, tensors: &[(&String, &(Vec<u64>, Vec<u8>))]) -> Vec<u8> {
+pub(crate) fn safetensors(dtype: Dtype, tensors: &[(&String, &Content)]) -> Vec<u8> {
     let mut header = String::from("{");
     let mut at = 0;
     for (i, (name, (shape, bytes))) in tensors.iter().enumerate() {
         let comma = if i == 0 { "" } else { "," };
         let end = at + bytes.len();
-        header += &format!(r#"{comma}"{name}":{{"dtype":"{}","shape":{shape:?},"data_offsets":[{at},{end}]}}"#, dtype_name(dtype));
+        header += &format!(
+            r#"{comma}"{name}":{{"dtype":"{}","shape":{shape:?},"data_offsets":[{at},{end}]}}"#,
+            dtype_name(dtype)
+        );
         at = end;
     }
     header.push('}');

@@ -1,0 +1,433 @@
+//! The command line: the reference converter's flag names, and a few of our own.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use convert::plan::mcore::Convention;
+use convert::{Error, Result};
+use model::Dtype;
+
+/// Converts weights between Hugging Face safetensors and Megatron-core shards.
+///
+/// Without a subcommand it takes the flags of MindSpeed-LLM's `convert_ckpt.py`
+/// under the same names. Results appear whole or not at all.
+#[derive(Debug, Parser)]
+#[command(name = "qctl-convert", version, max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) convert: Convert,
+    /// How progress and results are printed.
+    #[arg(long, global = true, value_enum, default_value_t = Form::Text, value_name = "FORM")]
+    pub(crate) progress: Form,
+}
+
+/// What is done instead of a conversion.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Check shards written one by one, move them into place, and write the tracker last.
+    Publish(Publish),
+    /// Print facts about a model or a checkpoint directory as one JSON object.
+    Describe(Describe),
+    /// Measure a conversion against `cp` of the same bytes.
+    Bench(Bench),
+}
+
+/// A conversion.
+#[derive(Debug, Args)]
+pub(crate) struct Convert {
+    /// What `--load-dir` holds: a Hugging Face model or Megatron-core checkpoints.
+    #[arg(long, value_enum, required = true, value_name = "TYPE")]
+    load_model_type: Option<Side>,
+    /// What is written.
+    #[arg(long, value_enum, required = true, value_name = "TYPE")]
+    save_model_type: Option<Side>,
+    /// Directory to read. For `mg`: the one that holds `iter_…` and the tracker.
+    #[arg(long, required = true, value_name = "DIR")]
+    load_dir: Option<PathBuf>,
+    /// Directory to write. For `hf`: the original model's, which gets `mg2hf/`.
+    #[arg(long, value_name = "DIR")]
+    save_dir: Option<PathBuf>,
+    /// Tensor-parallel size.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    target_tensor_parallel_size: u32,
+    /// Pipeline-parallel size.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    target_pipeline_parallel_size: u32,
+    /// Type of the written tensors [default: fp16 for `mg`, the source's for `hf`].
+    #[arg(long, value_enum, value_name = "DTYPE")]
+    params_dtype: Option<ParamsDtype>,
+    /// The model has biases on q, k and v; must agree with config.json.
+    #[arg(long)]
+    add_qkv_bias: bool,
+    /// Pad the vocabulary to a multiple of N x tp.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    make_vocab_size_divisible_by: u64,
+    /// Recorded in the shards; not read.
+    #[arg(long, value_name = "PATH")]
+    tokenizer_model: Option<String>,
+    /// Always so; taken for the reference's command lines.
+    #[arg(long)]
+    use_mcore_models: bool,
+    /// `GPT`.
+    #[arg(long, value_name = "TYPE")]
+    model_type: Option<String>,
+    /// `llama2` or `qwen25`: the architecture itself is read from config.json.
+    #[arg(long, value_name = "NAME")]
+    model_type_hf: Option<String>,
+    /// Taken for the reference's command lines; the shards suit both.
+    #[arg(long, value_enum, value_name = "NAME")]
+    ai_framework: Option<Framework>,
+    /// Write only the shard of this rank, to `--out`, and no tracker.
+    #[arg(long, value_name = "TP,PP", requires = "out", value_parser = parse_rank)]
+    only_shard: Option<(u32, u32)>,
+    /// The file for `--only-shard`; for `hf`, the directory to make instead of `SAVE_DIR/mg2hf`.
+    #[arg(long, value_name = "PATH")]
+    out: Option<PathBuf>,
+    /// The iteration to read: a number, or `latest` for the tracker's.
+    #[arg(long, value_name = "N", value_parser = parse_iteration)]
+    iteration: Option<Iteration>,
+    /// For `hf`: where config and tokenizer come from, instead of `--save-dir`.
+    #[arg(long, value_name = "DIR")]
+    hf_dir: Option<PathBuf>,
+    /// Whose habits the shards follow: `convert_ckpt.py` (v1) or `convert_ckpt_v2.py` (v2).
+    #[arg(long, value_enum, default_value_t = ConventionName::V1, value_name = "NAME")]
+    convention: ConventionName,
+}
+
+/// Arguments of `publish`.
+#[derive(Debug, Args)]
+pub(crate) struct Publish {
+    /// The checkpoint directory.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) save_dir: PathBuf,
+    /// Tensor-parallel size.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) target_tensor_parallel_size: u32,
+    /// Pipeline-parallel size.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) target_pipeline_parallel_size: u32,
+    /// A rank and its shard's file; once for each rank.
+    #[arg(long = "shard", value_name = "TP,PP=FILE", value_parser = parse_shard)]
+    pub(crate) shards: Vec<((u32, u32), PathBuf)>,
+    /// A JSON file instead: [{"task": "TP,PP", "path": "FILE"}, …].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) manifest: Option<PathBuf>,
+}
+
+/// Arguments of `describe`.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Describe {
+    /// A Hugging Face model.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) hf_dir: Option<PathBuf>,
+    /// A directory of Megatron-core checkpoints.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) mcore_dir: Option<PathBuf>,
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    /// Size of the model that is made.
+    #[arg(long, default_value_t = 1024, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..=1 << 20))]
+    pub(crate) size_mib: u64,
+    /// Where model and results are made and removed again.
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub(crate) dir: PathBuf,
+    /// Pairs of runs.
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) pairs: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// Lines for people; a progress line on a terminal.
+    Text,
+    /// One JSON object a line on stdout.
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Side {
+    Hf,
+    Mg,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ParamsDtype {
+    Bf16,
+    Fp16,
+    Fp32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Framework {
+    Mindspore,
+    Pytorch,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ConventionName {
+    V1,
+    V2,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Iteration {
+    Latest,
+    Number(u64),
+}
+
+/// What a conversion's flags ask for, once they agree among themselves.
+#[derive(Debug)]
+pub(crate) enum Task {
+    ToMcore {
+        load_dir: PathBuf,
+        goal: Goal,
+        tp: u32,
+        pp: u32,
+        divisor: u64,
+        convention: Convention,
+        dtype: Option<Dtype>,
+        tokenizer_model: Option<String>,
+        add_qkv_bias: bool,
+    },
+    ToHf {
+        request: convert::to_hf::Request,
+        add_qkv_bias: bool,
+        /// Flags that were given but change nothing.
+        idle: Vec<&'static str>,
+    },
+}
+
+/// Where shards go.
+#[derive(Debug)]
+pub(crate) enum Goal {
+    Checkpoint(PathBuf),
+    Shard { tp: u32, pp: u32, out: PathBuf },
+}
+
+impl Convert {
+    /// Checks the flags against each other.
+    pub(crate) fn task(self) -> Result<Task> {
+        self.refuse_models()?;
+        let missing = |flag: &str| Error::usage(format!("`{flag}` is missing"));
+        let load_dir = self.load_dir.clone().ok_or_else(|| missing("--load-dir"))?;
+        match (self.load_model_type, self.save_model_type) {
+            (Some(Side::Hf), Some(Side::Mg)) => self.into_shards(load_dir),
+            (Some(Side::Mg), Some(Side::Hf)) => self.into_model(load_dir),
+            (Some(Side::Mg), Some(Side::Mg)) => Err(Error::unsupported("a conversion from `mg` to `mg`")
+                .with_hint("convert to hf, then from there to the other layout")),
+            (Some(Side::Hf), Some(Side::Hf)) => Err(Error::usage("load and save type are both `hf`")),
+            (None, _) => Err(missing("--load-model-type")),
+            (_, None) => Err(missing("--save-model-type")),
+        }
+    }
+
+    fn refuse_models(&self) -> Result<()> {
+        if let Some(name) = self.model_type.as_deref().filter(|name| *name != "GPT") {
+            return Err(Error::unsupported(format!("`--model-type {name}`")).with_hint("supported: GPT"));
+        }
+        if let Some(name) = self.model_type_hf.as_deref().filter(|name| !["llama2", "qwen25"].contains(name)) {
+            return Err(Error::unsupported(format!("`--model-type-hf {name}`"))
+                .with_hint("supported: llama2 (also for Qwen2.5), qwen25"));
+        }
+        Ok(())
+    }
+
+    fn into_shards(self, load_dir: PathBuf) -> Result<Task> {
+        if self.iteration.is_some() || self.hf_dir.is_some() {
+            return Err(Error::usage("`--iteration` and `--hf-dir` only have a meaning with `--save-model-type hf`"));
+        }
+        let goal = match (self.only_shard, self.out, self.save_dir) {
+            (Some((tp, pp)), Some(out), _) => Goal::Shard { tp, pp, out },
+            (None, None, Some(save_dir)) => Goal::Checkpoint(save_dir),
+            (None, Some(_), _) => {
+                return Err(
+                    Error::usage("`--out` needs `--only-shard`").with_hint("use `--save-dir` for a whole checkpoint")
+                );
+            }
+            (_, None, _) => return Err(Error::usage("`--save-dir` is missing")),
+        };
+        let convention = match self.convention {
+            ConventionName::V1 => Convention::V1,
+            ConventionName::V2 => Convention::V2,
+        };
+        Ok(Task::ToMcore {
+            load_dir,
+            goal,
+            tp: self.target_tensor_parallel_size,
+            pp: self.target_pipeline_parallel_size,
+            divisor: self.make_vocab_size_divisible_by,
+            convention,
+            dtype: self.params_dtype.map(dtype),
+            tokenizer_model: self.tokenizer_model,
+            add_qkv_bias: self.add_qkv_bias,
+        })
+    }
+
+    fn into_model(self, load_dir: PathBuf) -> Result<Task> {
+        if self.only_shard.is_some() {
+            return Err(Error::usage("`--only-shard` only has a meaning with `--save-model-type mg`"));
+        }
+        let hf_dir = self.hf_dir.clone().or_else(|| self.save_dir.clone()).ok_or_else(|| {
+            Error::usage("`--save-dir` is missing")
+                .with_hint("give the directory of the original model, or `--hf-dir` and `--out`")
+        })?;
+        let out = match (self.out, self.save_dir) {
+            (Some(out), _) => out,
+            (None, Some(save_dir)) => save_dir.join("mg2hf"),
+            (None, None) => return Err(Error::usage("`--out` is missing").with_hint("give `--out` beside `--hf-dir`")),
+        };
+        let idle = [
+            ("--target-tensor-parallel-size", self.target_tensor_parallel_size != 1),
+            ("--target-pipeline-parallel-size", self.target_pipeline_parallel_size != 1),
+            ("--make-vocab-size-divisible-by", self.make_vocab_size_divisible_by != 1),
+        ];
+        let idle = idle.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect();
+        let iteration = match self.iteration {
+            Some(Iteration::Number(number)) => Some(number),
+            Some(Iteration::Latest) | None => None,
+        };
+        let request = convert::to_hf::Request { load_dir, iteration, hf_dir, out, dtype: self.params_dtype.map(dtype) };
+        Ok(Task::ToHf { request, add_qkv_bias: self.add_qkv_bias, idle })
+    }
+}
+
+fn dtype(name: ParamsDtype) -> Dtype {
+    match name {
+        ParamsDtype::Bf16 => Dtype::Bf16,
+        ParamsDtype::Fp16 => Dtype::Fp16,
+        ParamsDtype::Fp32 => Dtype::Fp32,
+    }
+}
+
+fn parse_rank(text: &str) -> std::result::Result<(u32, u32), String> {
+    let form = || format!("`{text}` is not of the form TP,PP, such as 0,1");
+    let (tp, pp) = text.split_once(',').ok_or_else(form)?;
+    match (tp.parse(), pp.parse()) {
+        (Ok(tp), Ok(pp)) => Ok((tp, pp)),
+        _ => Err(form()),
+    }
+}
+
+fn parse_shard(text: &str) -> std::result::Result<((u32, u32), PathBuf), String> {
+    let (rank, path) = text.split_once('=').ok_or_else(|| format!("`{text}` is not of the form TP,PP=FILE"))?;
+    if path.is_empty() {
+        return Err(format!("`{text}` names no file"));
+    }
+    Ok((parse_rank(rank)?, PathBuf::from(path)))
+}
+
+fn parse_iteration(text: &str) -> std::result::Result<Iteration, String> {
+    match text {
+        "latest" => Ok(Iteration::Latest),
+        digits => {
+            digits.parse().map(Iteration::Number).map_err(|_| format!("`{text}` is neither a number nor `latest`"))
+        }
+    }
+}
+
+/// Parses the rank of a manifest's entry.
+pub(crate) fn rank(text: &str) -> Result<(u32, u32)> {
+    parse_rank(text).map_err(Error::usage)
+}
+
+/// Flags of the reference converter that this version refuses.
+const REFUSED: [&str; 42] = [
+    "--add-dense-bias",
+    "--ckpt-cfg-path",
+    "--ckpt-format",
+    "--embed-layernorm",
+    "--expert-tensor-parallel-size",
+    "--first-k-dense-replace",
+    "--input-layernorm-in-fp32",
+    "--load-checkpoint-loosely",
+    "--load-hf-from-config",
+    "--loader",
+    "--lora-alpha",
+    "--lora-load",
+    "--lora-r",
+    "--lora-target-modules",
+    "--max-queue-size",
+    "--megatron-path",
+    "--moe-grouped-gemm",
+    "--moe-tp-extend-ep",
+    "--mtp-num-layers",
+    "--multi-latent-attention",
+    "--n-shared-experts",
+    "--no-checking",
+    "--noop-layers",
+    "--num-layer-list",
+    "--num-layers-per-virtual-pipeline-stage",
+    "--num-experts",
+    "--orm",
+    "--post-norm",
+    "--qk-layernorm",
+    "--qlora-nf4",
+    "--save-layer-by-layer",
+    "--save-lora-to-hf",
+    "--save-to-legacy",
+    "--saver",
+    "--schedules-method",
+    "--spec",
+    "--target-expert-parallel-size",
+    "--transformer-impl",
+    "--true-vocab-size",
+    "--vocab-file",
+    "--vpp-stage",
+    "--w-pack",
+];
+
+/// Refuses the reference's other flags by name, before anything else is said.
+pub(crate) fn refuse_known_flags(args: &[OsString]) -> Result<()> {
+    for arg in args.iter().skip(1) {
+        let text = arg.to_string_lossy();
+        let flag = text.split('=').next().unwrap_or_default();
+        if REFUSED.contains(&flag) {
+            return Err(Error::unsupported(format!("`{flag}`")).with_hint(
+                "the flags of `qctl-convert --help` are; `engine: mindspeed` runs the reference converter itself",
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+        let own: Vec<String> =
+            Cli::command().get_arguments().filter_map(|a| Some(format!("--{}", a.get_long()?))).collect();
+        assert!(REFUSED.iter().all(|flag| !own.contains(&(*flag).to_owned())));
+    }
+
+    #[test]
+    fn ranks_and_shards_have_one_form() {
+        assert_eq!(parse_rank("1,0"), Ok((1, 0)));
+        assert_eq!(parse_shard("0,1=a=b"), Ok(((0, 1), PathBuf::from("a=b"))));
+        for bad in ["", "1", "1,", "1,2,3", "-1,0", "a,b"] {
+            assert!(parse_rank(bad).is_err(), "{bad}");
+        }
+        assert!(parse_shard("0,1").is_err() && parse_shard("0,1=").is_err());
+    }
+
+    #[test]
+    fn the_tutorial_s_command_line_is_taken() {
+        let line = "qctl-convert --use-mcore-models --model-type GPT --load-model-type hf --save-model-type mg \
+            --target-tensor-parallel-size 2 --target-pipeline-parallel-size 2 --add-qkv-bias --load-dir ./a/ --save-dir ./b/ \
+            --tokenizer-model ./a/tokenizer.json --model-type-hf llama2 --params-dtype bf16 --ai-framework mindspore";
+        let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
+        let task = cli.convert.task().unwrap();
+        assert!(matches!(task, Task::ToMcore { tp: 2, pp: 2, dtype: Some(Dtype::Bf16), add_qkv_bias: true, .. }));
+    }
+}

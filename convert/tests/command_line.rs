@@ -1,0 +1,560 @@
+//! The program as agents and people run it: results, refusals, and nothing half written.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::{small_shape, tree, write_model};
+use convert::pickle::write::Writer as Pickler;
+use convert::zip::Writer as Zipper;
+
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_qctl-convert"))
+}
+
+fn run(args: &[&str]) -> Output {
+    program().args(args).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// The whole command line of a conversion to shards.
+fn to_mcore<'a>(load: &'a Path, save: &'a Path, tp: &'a str, pp: &'a str) -> Vec<&'a str> {
+    let mut args =
+        vec!["--load-model-type", "hf", "--save-model-type", "mg", "--params-dtype", "bf16", "--add-qkv-bias"];
+    args.extend(["--load-dir", load.to_str().unwrap(), "--save-dir", save.to_str().unwrap()]);
+    args.extend(["--target-tensor-parallel-size", tp, "--target-pipeline-parallel-size", pp]);
+    args
+}
+
+struct Lab {
+    dir: tempfile::TempDir,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let lab = Self { dir: tempfile::tempdir().unwrap() };
+        write_model(&lab.hf(), &small_shape(), 3, 2);
+        lab
+    }
+
+    fn hf(&self) -> PathBuf {
+        self.dir.path().join("hf")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn convert(&self) -> PathBuf {
+        let save = self.path("mcore");
+        let output = run(&to_mcore(&self.hf(), &save, "2", "2"));
+        assert!(output.status.success(), "{}", stderr(&output));
+        save
+    }
+}
+
+#[test]
+fn a_conversion_prints_the_reference_s_success_lines_and_comes_back() {
+    let lab = Lab::new();
+    let save = lab.path("mcore");
+    let output = run(&to_mcore(&lab.hf(), &save, "2", "2"));
+    let line = format!("  successfully saved checkpoint from iteration       1 to {}", save.display());
+    assert_eq!(stdout(&output).lines().filter(|l| *l == line).count(), 4, "once a shard");
+    assert_eq!(stdout(&output).lines().last(), Some("INFO:root:Done!"));
+    assert_eq!(stderr(&output), "");
+    let (load, hf) = (save.to_str().unwrap().to_owned(), lab.hf());
+    let output = run(&[
+        "--load-model-type",
+        "mg",
+        "--save-model-type",
+        "hf",
+        "--load-dir",
+        &load,
+        "--save-dir",
+        hf.to_str().unwrap(),
+    ]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let written = tree(&hf.join("mg2hf"));
+    assert_eq!(
+        written,
+        ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json"].map(PathBuf::from)
+    );
+    let model = convert::safetensors::HfModel::open(&hf).unwrap();
+    let back = convert::safetensors::HfModel::open(&hf.join("mg2hf")).unwrap();
+    for (name, _) in common::tensor_shapes(&small_shape()) {
+        assert!(model.matrix(&name).unwrap().same(&back.matrix(&name).unwrap()), "{name}");
+    }
+    let output = run(&[
+        "--load-model-type",
+        "mg",
+        "--save-model-type",
+        "hf",
+        "--load-dir",
+        &load,
+        "--hf-dir",
+        hf.to_str().unwrap(),
+        "--iteration",
+        "latest",
+        "--out",
+        lab.path("export").to_str().unwrap(),
+        "--progress",
+        "json",
+    ]);
+    let last: serde_json::Value = serde_json::from_str(stdout(&output).lines().last().unwrap()).unwrap();
+    assert_eq!(last["type"], "result");
+    assert_eq!(last["files"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn without_a_dtype_the_result_is_fp16_with_a_warning() {
+    let lab = Lab::new();
+    let save = lab.path("mcore");
+    let args: Vec<&str> = to_mcore(&lab.hf(), &save, "1", "1")
+        .iter()
+        .copied()
+        .filter(|a| !["--params-dtype", "bf16"].contains(a))
+        .map(|a| a.to_owned().leak() as &str)
+        .collect();
+    let output = run(&args);
+    assert!(output.status.success());
+    assert!(stderr(&output).starts_with("warning: without --params-dtype the tensors are cast to fp16"));
+    let shard = convert::shard::Shard::open(&save.join("iter_0000001/mp_rank_00/model_optim_rng.pt")).unwrap();
+    assert!(shard.tensors().values().all(|t| t.storage == "HalfStorage"));
+}
+
+#[test]
+fn shards_made_one_by_one_and_published_equal_the_whole_run() {
+    let lab = Lab::new();
+    let whole = lab.convert();
+    let save = lab.path("sharded");
+    let (hf, base) =
+        (lab.hf(), to_mcore(&lab.hf(), &save, "2", "2").iter().map(|a| (*a).to_owned()).collect::<Vec<_>>());
+    let mut manifest = Vec::new();
+    for (tp, pp) in [(0, 0), (1, 0), (0, 1), (1, 1)] {
+        let out = lab.path(&format!("shard-{tp}-{pp}-attempt-1"));
+        let output = program()
+            .args(&base)
+            .arg("--only-shard")
+            .arg(format!("{tp},{pp}"))
+            .arg("--out")
+            .arg(&out)
+            .args(["--progress", "json"])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        let lines: Vec<serde_json::Value> = stdout(&output).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let result = lines.last().unwrap();
+        assert_eq!((result["type"].as_str(), result["files"][0]["path"].as_str()), (Some("result"), out.to_str()));
+        assert_eq!(result["files"][0]["digest"].as_str().unwrap(), convert::digest::of_file(&out).unwrap());
+        let progress = &lines[lines.len() - 2];
+        assert_eq!(progress["done"], progress["total"]);
+        manifest.push(serde_json::json!({ "task": format!("{tp},{pp}"), "path": out }));
+    }
+    assert!(!save.exists(), "a single shard leaves the checkpoint directory alone");
+    let list = lab.path("manifest.json");
+    fs::write(&list, serde_json::Value::from(manifest.clone()).to_string()).unwrap();
+    let publish = |extra: &[&str]| {
+        let mut args = vec![
+            "publish",
+            "--save-dir",
+            save.to_str().unwrap(),
+            "--target-tensor-parallel-size",
+            "2",
+            "--target-pipeline-parallel-size",
+            "2",
+        ];
+        args.extend(extra);
+        run(&args)
+    };
+    let output = publish(&["--manifest", list.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(tree(&save), tree(&whole));
+    for file in tree(&whole).iter().filter(|p| whole.join(p).is_file()) {
+        assert!(fs::read(whole.join(file)).unwrap() == fs::read(save.join(file)).unwrap(), "{}", file.display());
+    }
+    // Again, with all sources gone; then again, with one source made anew.
+    assert!(publish(&["--manifest", list.to_str().unwrap()]).status.success());
+    fs::copy(whole.join("iter_0000001/mp_rank_00_000/model_optim_rng.pt"), lab.path("shard-0-0-attempt-1")).unwrap();
+    assert!(publish(&["--manifest", list.to_str().unwrap()]).status.success());
+    assert!(!lab.path("shard-0-0-attempt-1").exists());
+    // An interrupted publication: the tracker is not there yet.
+    fs::remove_file(save.join("latest_checkpointed_iteration.txt")).unwrap();
+    assert!(publish(&["--manifest", list.to_str().unwrap()]).status.success());
+    assert_eq!(tree(&save), tree(&whole));
+    let _ = hf;
+}
+
+#[test]
+fn publishing_refuses_wrong_shards_and_moves_nothing() {
+    let lab = Lab::new();
+    let whole = lab.convert();
+    let at = |rank: &str| whole.join("iter_0000001").join(rank).join("model_optim_rng.pt");
+    let copy = |rank: &str, name: &str| {
+        fs::copy(at(rank), lab.path(name)).unwrap();
+        format!("{}", lab.path(name).display())
+    };
+    let (a, b, c, d) = (
+        copy("mp_rank_00_000", "a"),
+        copy("mp_rank_01_000", "b"),
+        copy("mp_rank_00_001", "c"),
+        copy("mp_rank_01_001", "d"),
+    );
+    let save = lab.path("published");
+    let publish = |files: [&str; 4]| {
+        let mut args = vec!["publish".to_owned(), "--save-dir".into(), save.display().to_string()];
+        args.extend(["--target-tensor-parallel-size", "2", "--target-pipeline-parallel-size", "2"].map(str::to_owned));
+        for (rank, file) in ["0,0", "1,0", "0,1", "1,1"].iter().zip(files) {
+            args.extend(["--shard".to_owned(), format!("{rank}={file}")]);
+        }
+        program().args(args).output().unwrap()
+    };
+    let damaged = format!("{}", lab.path("damaged").display());
+    let mut bytes = fs::read(&d).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&damaged, &bytes).unwrap();
+    let cut = format!("{}", lab.path("cut").display());
+    fs::write(&cut, &bytes[..bytes.len() - 100]).unwrap();
+    let gone = format!("{}", lab.path("gone").display());
+    for (files, expected) in [
+        ([&a, &b, &d, &damaged], "does not have its checksum"),
+        ([&a, &b, &c, &cut], "no intact checkpoint archive"),
+        ([&c, &b, &a, &d], "holds no `embedding.word_embeddings.weight`"),
+        ([&a, &b, &c, &gone], "cannot open"),
+    ] {
+        let output = publish(files.map(String::as_str));
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{} lacks {expected}", stderr(&output));
+        assert!(!save.exists() && Path::new(&a).exists());
+    }
+    let output = run(&[
+        "publish",
+        "--save-dir",
+        save.to_str().unwrap(),
+        "--target-tensor-parallel-size",
+        "2",
+        "--target-pipeline-parallel-size",
+        "2",
+        "--shard",
+        &format!("0,0={a}"),
+    ]);
+    assert_eq!(
+        (output.status.code(), stderr(&output).lines().next().map(str::to_owned)),
+        (Some(2), Some("error: shard 1,0 is missing".into()))
+    );
+    let training = lab.path("training");
+    fs::create_dir(&training).unwrap();
+    fs::write(training.join("latest_checkpointed_iteration.txt"), "20").unwrap();
+    let output = run(&to_mcore(&lab.hf(), &training, "2", "2"));
+    assert!(stderr(&output).contains("holds a training run's checkpoints up to iteration 20"));
+    assert_eq!(tree(&training).len(), 1);
+}
+
+/// Spoils a fresh model, converts it, and expects one sentence, exit code 1 and no output.
+fn spoilt(expected: &str, spoil: impl Fn(&Path)) {
+    let lab = Lab::new();
+    spoil(&lab.hf());
+    let save = lab.path("out");
+    let output = run(&to_mcore(&lab.hf(), &save, "2", "2"));
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.starts_with("error: ") && text.contains(expected), "{text} lacks {expected}");
+    assert!(!save.exists(), "{expected}: {:?}", tree(&save));
+}
+
+fn rewrite(path: &Path, change: impl Fn(Vec<u8>) -> Vec<u8>) {
+    let bytes = fs::read(path).unwrap();
+    let changed = change(bytes.clone());
+    assert_ne!(bytes, changed);
+    fs::write(path, changed).unwrap();
+}
+
+fn replace(path: &Path, from: &str, to: &str) {
+    rewrite(path, |bytes| String::from_utf8_lossy(&bytes).replacen(from, to, 1).into_bytes());
+}
+
+const FIRST: &str = "model-00001-of-00002.safetensors";
+
+#[test]
+fn bad_models_are_refused_with_a_sentence_and_nothing_is_written() {
+    spoilt("is truncated: tensor `", |hf| rewrite(&hf.join(FIRST), |b| b[..b.len() - 1].to_vec()));
+    spoilt("is truncated: its header of", |hf| rewrite(&hf.join(FIRST), |b| b[..100].to_vec()));
+    spoilt("is no safetensors file: 0 bytes", |hf| fs::write(hf.join(FIRST), b"").unwrap());
+    spoilt("at most 104857600 are allowed", |hf| fs::write(hf.join(FIRST), [0xff; 64]).unwrap());
+    spoilt(&format!("names `{FIRST}`, which is missing"), |hf| fs::remove_file(hf.join(FIRST)).unwrap());
+    spoilt("which is no plain file name", |hf| {
+        replace(&hf.join("model.safetensors.index.json"), FIRST, "../x.safetensors")
+    });
+    spoilt("is no valid index", |hf| fs::write(hf.join("model.safetensors.index.json"), "<html>").unwrap());
+    spoilt("which does not hold it", |hf| {
+        replace(&hf.join("model.safetensors.index.json"), "model.norm.weight", "model.other.weight");
+    });
+    spoilt("has neither `model.safetensors` nor", |hf| {
+        fs::remove_file(hf.join("model.safetensors.index.json")).unwrap()
+    });
+    spoilt("config.json calls for [40, 16]", |hf| {
+        replace(&hf.join("config.json"), "\"vocab_size\": 37", "\"vocab_size\": 40")
+    });
+    spoilt("has no tensor `model.layers.4.", |hf| {
+        replace(&hf.join("config.json"), "\"num_hidden_layers\": 4", "\"num_hidden_layers\": 6")
+    });
+    spoilt("which model_type `qwen2` does not have", |hf| {
+        replace(&hf.join("config.json"), "\"num_hidden_layers\": 4", "\"num_hidden_layers\": 2")
+    });
+    spoilt("cannot open", |hf| fs::remove_file(hf.join("config.json")).unwrap());
+    spoilt("is no valid JSON object", |hf| fs::write(hf.join("config.json"), "{").unwrap());
+    spoilt("model_type `qwen3` (its norm on q and k) is not supported yet", |hf| {
+        replace(&hf.join("config.json"), "qwen2", "qwen3")
+    });
+    spoilt("model_type `mixtral` (mixture of experts)", |hf| replace(&hf.join("config.json"), "qwen2", "mixtral"));
+    spoilt("element type `F64`", |hf| {
+        rewrite(&hf.join(FIRST), |b| {
+            let length = usize::try_from(u64::from_le_bytes(b[..8].try_into().unwrap())).unwrap();
+            let header = String::from_utf8(b[8..8 + length].to_vec()).unwrap();
+            // The narrowest tensor of the file keeps its bytes: 16 halves become 4 doubles.
+            let at = header.find("\"model.layers.0.input_layernorm.weight\"").unwrap();
+            let (before, after) = header.split_at(at);
+            let after = after.replacen("BF16", "F64", 1).replacen("[16]", "[4]", 1);
+            let header = format!("{before}{after}");
+            [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &b[8 + length..]].concat()
+        });
+    });
+    spoilt("has overlapping tensors", |hf| {
+        let json = r#"{"a":{"dtype":"BF16","shape":[2],"data_offsets":[0,4]},"b":{"dtype":"BF16","shape":[2],"data_offsets":[2,6]}}"#;
+        fs::write(hf.join(FIRST), [&(json.len() as u64).to_le_bytes()[..], json.as_bytes(), &[0; 6]].concat()).unwrap();
+    });
+}
+
+#[test]
+fn impossible_layouts_say_which_would_be_possible() {
+    let lab = Lab::new();
+    let save = lab.path("out");
+    for (tp, pp, sentence, hint) in [
+        ("4", "1", "tp 4 does not divide num_key_value_heads = 2", "hint: tp may be 1, 2"),
+        ("2", "3", "pp 3 does not divide num_hidden_layers = 4", "hint: pp may be 1, 2, 4"),
+    ] {
+        let output = run(&to_mcore(&lab.hf(), &save, tp, pp));
+        assert_eq!(output.status.code(), Some(2));
+        assert_eq!(stderr(&output).lines().collect::<Vec<_>>(), [format!("error: {sentence}").as_str(), hint]);
+        assert!(!save.exists());
+    }
+}
+
+#[test]
+fn wrong_command_lines_end_with_code_2_and_name_the_nearest() {
+    let lab = Lab::new();
+    let (hf, save) = (lab.hf(), lab.path("out"));
+    let base: Vec<String> = to_mcore(&hf, &save, "2", "2").iter().map(|a| (*a).to_owned()).collect();
+    let table: &[(&[&str], &str)] = &[
+        (&["--num-layer-list", "2,2"], "`--num-layer-list` is not supported yet"),
+        (&["--noop-layers=1"], "`--noop-layers` is not supported yet"),
+        (
+            &["--num-layers-per-virtual-pipeline-stage", "1"],
+            "`--num-layers-per-virtual-pipeline-stage` is not supported yet",
+        ),
+        (&["--target-expert-parallel-size", "2"], "`--target-expert-parallel-size` is not supported yet"),
+        (&["--spec", "a", "b"], "`--spec` is not supported yet"),
+        (&["--param-dtype", "bf16"], "a similar argument exists: '--params-dtype'"),
+        (&["--model-type-hf", "qwen3"], "`--model-type-hf qwen3` is not supported yet"),
+        (&["--model-type", "BERT"], "`--model-type BERT` is not supported yet"),
+        (&["--only-shard", "2,0", "--out", "x"], "shard 2,0 lies outside tp x pp = 2 x 2"),
+        (&["--only-shard", "1"], "not of the form TP,PP"),
+        (&["--iteration", "3"], "only have a meaning with `--save-model-type hf`"),
+    ];
+    for (extra, expected) in table {
+        let output = program().args(&base).args(*extra).output().unwrap();
+        assert!(matches!(output.status.code(), Some(1 | 2)), "{extra:?}");
+        assert!(stderr(&output).contains(expected), "{} lacks {expected}", stderr(&output));
+        assert!(!save.exists());
+    }
+    let llama = lab.path("llama");
+    write_model(&llama, &model::ModelShape { model_type: "llama".into(), qkv_bias: false, ..small_shape() }, 1, 1);
+    let output = run(&to_mcore(&llama, &save, "2", "2"));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("`--add-qkv-bias` contradicts"), "{}", stderr(&output));
+    let output = program().args(&base).args(["--spec", "x", "--progress", "json"]).output().unwrap();
+    let record: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert_eq!((output.status.code(), record["type"].as_str()), (Some(2), Some("error")));
+}
+
+#[test]
+fn checkpoints_that_are_not_whole_are_refused_with_the_reason() {
+    let lab = Lab::new();
+    let mcore = lab.convert();
+    let out = lab.path("export");
+    let (hf, out_text) = (lab.hf(), out.display().to_string());
+    let export = |load: &Path| {
+        run(&[
+            "--load-model-type",
+            "mg",
+            "--save-model-type",
+            "hf",
+            "--load-dir",
+            load.to_str().unwrap(),
+            "--hf-dir",
+            hf.to_str().unwrap(),
+            "--out",
+            &out_text,
+        ])
+    };
+    let check = |load: &Path, sentence: &str, hint: &str| {
+        let output = export(load);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(sentence) && stderr(&output).contains(hint), "{}", stderr(&output));
+        assert!(!out.exists());
+    };
+    check(
+        &mcore.join("iter_0000001"),
+        "has no `latest_checkpointed_iteration.txt`",
+        "the directory that holds `iter_…`",
+    );
+    let shard = mcore.join("iter_0000001/mp_rank_01_001/model_optim_rng.pt");
+    let whole = fs::read(&shard).unwrap();
+    fs::remove_file(&shard).unwrap();
+    check(&mcore, "is incomplete: `mp_rank_01_001/model_optim_rng.pt` is missing", "choose another iteration");
+    for cut in [0, 10, whole.len() / 2, whole.len() - 1] {
+        fs::write(&shard, &whole[..cut]).unwrap();
+        check(&mcore, "is no intact checkpoint archive", "half written");
+    }
+    let describe = run(&["describe", "--mcore-dir", mcore.to_str().unwrap()]);
+    let facts: serde_json::Value = serde_json::from_str(&stdout(&describe)).unwrap();
+    assert_eq!((facts["usable"].as_bool(), facts["tracker"].as_u64()), (Some(false), Some(1)));
+    assert!(facts["iterations"][0]["why"].as_str().unwrap().contains("no intact checkpoint archive"));
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 0x10;
+    fs::write(&shard, &damaged).unwrap();
+    check(&mcore, "is damaged", "make or fetch the file again");
+    fs::write(&shard, &whole).unwrap();
+    fs::write(mcore.join("latest_checkpointed_iteration.txt"), "x").unwrap();
+    check(&mcore, "holds no iteration number", "");
+    fs::write(mcore.join("latest_checkpointed_iteration.txt"), "5").unwrap();
+    check(&mcore, "iter_0000005", "");
+    fs::write(mcore.join("latest_checkpointed_iteration.txt"), "1").unwrap();
+    assert!(export(&mcore).status.success());
+}
+
+/// Pickles made to exhaust or to execute: a sentence, quickly, and little memory.
+#[test]
+fn hostile_pickles_are_refused() {
+    let lab = Lab::new();
+    let mcore = lab.convert();
+    let shard = mcore.join("iter_0000001/mp_rank_00_000/model_optim_rng.pt");
+    let deep = [b"\x80\x02".to_vec(), vec![b'('; 4 << 20], b".".to_vec()].concat();
+    let long = [b"\x80\x02".to_vec(), b"}0".repeat(4 << 20), b".".to_vec()].concat();
+    let call = b"\x80\x02cposix\nsystem\nX\x0b\x00\x00\x00touch owned\x85R.".to_vec();
+    let huge = {
+        let mut p = Pickler::default();
+        p.empty_dict().mark().str("model").empty_dict().mark().str("embedding.word_embeddings.weight");
+        p.global("torch._utils", "_rebuild_tensor_v2").mark();
+        p.mark()
+            .str("storage")
+            .global("torch", "BFloat16Storage")
+            .str("0")
+            .str("cpu")
+            .count(1 << 62)
+            .tuple()
+            .persistent();
+        p.count(1 << 61).counts(&[1 << 31, 1 << 31]).counts(&[1 << 62, 1 << 62]).bool(false).none().tuple().reduce();
+        p.set_items().set_items();
+        p.finish()
+    };
+    for (pickle, expected) in [
+        (deep, "too deep"),
+        (long, "more than 2097152 values"),
+        (call, "holds no `model`"),
+        (huge, "its storage has 4 bytes"),
+        (b"\x80\x02}.".to_vec(), "holds no `model`"),
+        (vec![], "the pickle ends too early"),
+    ] {
+        let mut zip = Zipper::new(Vec::new());
+        zip.entry("model_optim_rng/data.pkl", &pickle).unwrap();
+        zip.entry("model_optim_rng/data/0", &[0; 4]).unwrap();
+        fs::write(&shard, zip.finish().unwrap()).unwrap();
+        let out = lab.path("export");
+        let output = run(&[
+            "--load-model-type",
+            "mg",
+            "--save-model-type",
+            "hf",
+            "--load-dir",
+            mcore.to_str().unwrap(),
+            "--hf-dir",
+            lab.hf().to_str().unwrap(),
+            "--out",
+            out.to_str().unwrap(),
+        ]);
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert!(stderr(&output).contains(expected), "{} lacks {expected}", stderr(&output));
+        assert!(!out.exists());
+    }
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_named() {
+    let lab = Lab::new();
+    let file = lab.path("file");
+    fs::write(&file, "").unwrap();
+    for (save, expected) in [
+        (file.clone(), "is not a directory"),
+        (file.join("below"), "cannot create"),
+        (PathBuf::from("/proc/none"), "cannot create"),
+    ] {
+        let output = run(&to_mcore(&lab.hf(), &save, "2", "2"));
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(expected), "{}", stderr(&output));
+    }
+    let save = lab.path("limited");
+    let line: Vec<String> = to_mcore(&lab.hf(), &save, "2", "2").iter().map(|a| format!("'{a}'")).collect();
+    let script = format!("ulimit -f 8; exec '{}' {}", env!("CARGO_BIN_EXE_qctl-convert"), line.join(" "));
+    let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("beyond this process's limit of 8192") && stderr(&output).contains("ulimit -f"),
+        "{}",
+        stderr(&output)
+    );
+    assert_eq!(tree(&save), Vec::<PathBuf>::new(), "nothing half written");
+}
+
+/// A file system of 64 KiB that the kernel lets this user make, where it does.
+#[test]
+fn a_full_disk_leaves_nothing_behind() {
+    let lab = Lab::new();
+    let mount = lab.path("small");
+    fs::create_dir(&mount).unwrap();
+    let line: Vec<String> =
+        to_mcore(&lab.hf(), &mount.join("out"), "2", "2").iter().map(|a| format!("'{a}'")).collect();
+    let script = format!(
+        "mount -t tmpfs -o size=16k none '{m}' || exit 99; '{p}' {line}; code=$?; find '{m}' -mindepth 2 | sed 's/^/left: /'; exit $code",
+        m = mount.display(),
+        p = env!("CARGO_BIN_EXE_qctl-convert"),
+        line = line.join(" ")
+    );
+    let output = match Command::new("unshare").args(["-Urm", "bash", "-c", &script]).output() {
+        Ok(output) if ![Some(99), None].contains(&output.status.code()) && !stderr(&output).starts_with("unshare") => {
+            output
+        }
+        _ => {
+            println!("skipped: no private mount is permitted here");
+            return;
+        }
+    };
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("No space left on device") && stderr(&output).contains("hint: free space"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(!stdout(&output).contains("left: ") && !stdout(&output).contains("successfully"), "{}", stdout(&output));
+}
