@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::parallel::threads;
 use crate::progress::{Report, Stop};
 use crate::shard::Shard;
+use crate::shard::read::Extent;
 use crate::stage::{self, Output, Written};
 use crate::verify;
 use crate::zip::write::Sink;
@@ -132,7 +133,7 @@ fn inspect(
         Some(_) => {}
         None => *shape = Some(own),
     }
-    shard.verify(threads())?;
+    shard.verify(Extent::All, threads())?;
     let digest = digest::of_bytes(shard.bytes());
     report.advance(shard.size());
     Ok((shard.size(), digest))

@@ -18,6 +18,7 @@ use crate::plan::hf::{self, ShardTensor};
 use crate::progress::{Report, Stop};
 use crate::safetensors::write::{FileDraft, SHARD_BYTES, Typed, index, split};
 use crate::shard::Shard;
+use crate::shard::read::Extent;
 use crate::stage::{Output, StagedDir, Written};
 use crate::verify::{self, Rows};
 use crate::zip::write::Sink;
@@ -128,7 +129,7 @@ impl Source {
         }
         source.check_vocabulary(shape)?;
         for shard in source.shards.values() {
-            shard.verify(threads())?;
+            shard.verify(Extent::Weights, threads())?;
         }
         source.compare_tied(shape, report)?;
         Ok(source)

@@ -13,7 +13,7 @@ use convert::plan::mcore::{Convention, Cut};
 use convert::plan::{Block, Tensor};
 use convert::progress::Silent;
 use convert::safetensors::HfModel;
-use convert::shard::read::Scalar;
+use convert::shard::read::{Extent, Scalar};
 use convert::shard::{ModelEntry, Shard};
 use convert::{dtype, to_hf, to_mcore};
 use model::{Dtype, Parallel};
@@ -62,7 +62,7 @@ fn found(dir: &Path) -> Facts {
     let mut facts = Facts::new();
     for file in common::tree(dir).into_iter().filter(|p| p.extension().is_some_and(|e| e == "pt")) {
         let shard = Shard::open(&dir.join(&file)).unwrap();
-        shard.verify(2).unwrap();
+        shard.verify(Extent::All, 2).unwrap();
         for (key, entries) in &shard.models {
             for (name, entry) in entries {
                 let value = match entry {

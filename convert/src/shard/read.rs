@@ -38,6 +38,15 @@ pub enum Scalar {
     Other,
 }
 
+/// Which of a shard's bytes are compared with their checksums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All of them.
+    All,
+    /// Those of the weights: optimizer state, several times as large, is left out.
+    Weights,
+}
+
 /// An opened shard. Its tensors' bytes stay in the mapped file.
 #[derive(Debug)]
 pub struct Shard {
@@ -159,13 +168,23 @@ impl Shard {
             .ok_or_else(|| Error::bad(path, format!("holds `{name}` with a shape or strides beyond its storage")))
     }
 
-    /// Compares the checksums of all entries, in `threads` threads.
+    /// Compares the checksums of the chosen entries, in `threads` threads.
     ///
     /// # Errors
     ///
     /// If one differs.
-    pub fn verify(&self, threads: usize) -> Result<()> {
-        let entries = self.archive.entries();
+    pub fn verify(&self, extent: Extent, threads: usize) -> Result<()> {
+        let entries: Vec<&Entry> = match extent {
+            Extent::All => self.archive.entries().iter().collect(),
+            Extent::Weights => {
+                let models = self.models.iter().flat_map(|(_, entries)| entries);
+                let keys = models.filter_map(|(_, entry)| match entry {
+                    ModelEntry::Tensor(tensor) => Some(&tensor.key),
+                    ModelEntry::None | ModelEntry::Other => None,
+                });
+                keys.filter_map(|key| self.archive.find(&format!("{}/data/{key}", self.top))).collect()
+            }
+        };
         let next = AtomicUsize::new(0);
         let bytes = self.map.bytes();
         let work = || loop {
