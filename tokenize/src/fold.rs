@@ -13,6 +13,8 @@ pub(crate) struct Encoded {
     pub(crate) rows: u64,
     /// The texts, in bytes.
     pub(crate) text_bytes: u64,
+    /// What was read for it, in bytes.
+    pub(crate) input_bytes: u64,
 }
 
 /// One key's ids.

@@ -95,7 +95,11 @@ impl Pipeline<'_> {
     }
 
     fn encode(&self, batch: &Batch, session: &mut dyn Session) -> Answer {
-        let mut encoded = Encoded { keys: vec![KeyIds::default(); self.reading.keys.len()], ..Encoded::default() };
+        let mut encoded = Encoded {
+            keys: vec![KeyIds::default(); self.reading.keys.len()],
+            input_bytes: batch.size() as u64,
+            ..Encoded::default()
+        };
         for key in &mut encoded.keys {
             // About four bytes of text make one id of four bytes.
             key.bytes.reserve(batch.size() / self.reading.keys.len());

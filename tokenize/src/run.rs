@@ -69,8 +69,9 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     pub rows: u64,
-    /// All rows of the slice; `None` where only reading can tell (jsonl).
-    pub total_rows: Option<u64>,
+    /// All rows of the slice; an estimate until the end where only reading can
+    /// tell (jsonl), 0 while there is none.
+    pub total_rows: u64,
     /// Token ids written, over all keys.
     pub tokens: u64,
     /// Text encoded, in bytes.
@@ -118,7 +119,9 @@ pub fn run(
     }
     let limit = options.seq_length.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX));
     let mut fold = Fold::new(writers, limit);
-    let mut progress = Progress { total_rows: source.known_rows(&options.slice)?, ..Progress::default() };
+    let known_rows = source.known_rows(&options.slice)?;
+    let mut progress = Progress { total_rows: known_rows.unwrap_or(0), ..Progress::default() };
+    let mut input_bytes = 0;
     let pipeline = Pipeline {
         source,
         slice: &options.slice,
@@ -135,6 +138,10 @@ pub fn run(
             progress.rows += encoded.rows;
             progress.text_bytes += encoded.text_bytes;
             progress.tokens = fold.ids();
+            input_bytes += encoded.input_bytes;
+            if known_rows.is_none() {
+                progress.total_rows = estimate(progress.rows, input_bytes, source.bytes_of(&options.slice));
+            }
             if told.elapsed() >= PROGRESS_EVERY {
                 told = Instant::now();
                 watch(Event::Progress(progress));
@@ -148,6 +155,7 @@ pub fn run(
     }
     let (writers, skipped) = fold.finish()?;
     progress.tokens = writers.iter().map(PairWriter::ids).sum();
+    progress.total_rows = progress.rows;
     watch(Event::Progress(progress));
     let mut summary = Summary {
         rows: progress.rows,
@@ -164,6 +172,13 @@ pub fn run(
     let sealed = writers.into_iter().map(PairWriter::seal).collect::<Result<Vec<_>, _>>()?;
     summary.files = publish(sealed, options.digests)?;
     Ok(summary)
+}
+
+/// How many rows there will be if the rest is like what was read.
+fn estimate(rows: u64, read: u64, all: Option<u64>) -> u64 {
+    let all = all.unwrap_or(0);
+    let total = u128::from(rows) * u128::from(all) / u128::from(read.max(1));
+    u64::try_from(total).unwrap_or(u64::MAX).max(if all == 0 { 0 } else { rows })
 }
 
 /// Names the files: every `.bin`, then every `.idx`, the mark of completion.
@@ -266,7 +281,5 @@ fn probe(source: &Source, tokenizer: &mut Tokenizer, options: &Options, reading:
         fault.is_none() && rows < PROBE_ROWS
     })?;
     fault.map_or(Ok(()), Err)?;
-    tokenizer.probe(texts.iter().map(String::as_str))?;
-    tokenizer.settle();
-    Ok(())
+    tokenizer.probe(texts.iter().map(String::as_str))
 }

@@ -1,6 +1,8 @@
 //! Text to ids: a fast encoder that has to prove itself against the reference.
 
+mod checked;
 mod config;
+mod disputed;
 mod fast;
 mod reference;
 mod sample;
@@ -44,9 +46,7 @@ pub trait Session {
 /// A Hugging Face tokenizer directory, loaded.
 pub struct Tokenizer {
     directory: PathBuf,
-    fast: Option<Box<dyn Encoder>>,
-    /// Kept until the text itself has been probed too.
-    reference: Option<Box<dyn Encoder>>,
+    encoder: checked::Checked,
     facts: config::Facts,
     vocab_size: usize,
     warnings: Vec<String>,
@@ -75,19 +75,19 @@ impl Tokenizer {
         let reference = reference.map_err(&fault)?;
         let (vocab_size, eos) =
             reference.describe(files.facts.eos_token.as_deref(), &files.facts.expected).map_err(&fault)?;
+        let (fast, problem) = match fast {
+            Ok(fast) => (Some(Box::new(fast) as Box<dyn Encoder>), None),
+            Err(what) => (None, Some(format!("cannot load this tokenizer ({what})"))),
+        };
         let mut tokenizer = Self {
             directory: directory.to_owned(),
-            fast: None,
-            reference: Some(Box::new(reference)),
+            encoder: checked::Checked::new(fast, Box::new(reference)),
             facts: config::Facts { eos_id: eos, ..files.facts },
             vocab_size,
             warnings: files.warnings,
             backend,
         };
-        match fast {
-            Ok(fast) => tokenizer.fast = Some(Box::new(fast)),
-            Err(what) => tokenizer.refuse_fast(&format!("cannot load this tokenizer ({what})"))?,
-        }
+        problem.map_or(Ok(()), |what| tokenizer.refuse_fast(&what))?;
         let sample: Vec<String> = sample::texts(&tokenizer.facts.special);
         tokenizer.probe(sample.iter().map(String::as_str))?;
         Ok(tokenizer)
@@ -100,38 +100,13 @@ impl Tokenizer {
     ///
     /// [`Error::Encode`] if the fast encoder was demanded and differs.
     pub fn probe<'text>(&mut self, texts: impl Iterator<Item = &'text str>) -> Result<(), Error> {
-        let (Some(fast), Some(reference)) = (&self.fast, &self.reference) else {
-            return Ok(());
-        };
-        let mut difference = None;
-        {
-            let (mut fast, mut reference) = (fast.session(), reference.session());
-            for text in texts {
-                let same = guarded(|| fast.encode(text).map(<[u32]>::to_vec))
-                    == guarded(|| reference.encode(text).map(<[u32]>::to_vec));
-                if !same {
-                    let start: String = text.chars().take(24).collect();
-                    difference = Some(format!("differs from the reference on a text that begins {start:?}"));
-                    break;
-                }
-            }
-        }
+        let difference = self.encoder.first_difference(texts);
         difference.map_or(Ok(()), |what| self.refuse_fast(&what))
-    }
-
-    /// Lets go of the encoder that will not be used.
-    pub fn settle(&mut self) {
-        if self.fast.is_some() {
-            self.reference = None;
-        }
     }
 
     /// The encoder to use.
     pub fn encoder(&self) -> &dyn Encoder {
-        match (&self.fast, &self.reference) {
-            (Some(encoder), _) | (None, Some(encoder)) => encoder.as_ref(),
-            (None, None) => unreachable!("`settle` drops the reference only beside a fast encoder"),
-        }
+        &self.encoder
     }
 
     pub fn directory(&self) -> &Path {
@@ -172,12 +147,12 @@ impl Tokenizer {
     }
 
     fn refuse_fast(&mut self, what: &str) -> Result<(), Error> {
-        self.fast = None;
         match self.backend {
             Backend::Fast => return Err(Error::Encode { what: format!("the fast encoder {what}") }),
             Backend::Auto => self.warnings.push(format!("the fast encoder {what}: the slow reference encoder is used")),
             Backend::Reference => {}
         }
+        self.encoder.distrust_fast();
         Ok(())
     }
 }

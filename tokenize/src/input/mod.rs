@@ -109,6 +109,15 @@ impl Source {
         self.files.iter().map(|file| file.size).sum()
     }
 
+    /// The bytes of `slice`, where they are known without reading.
+    pub(crate) fn bytes_of(&self, slice: &Slice) -> Option<u64> {
+        match slice {
+            Slice::All => Some(self.size()),
+            Slice::Bytes(range) => Some(range.end.saturating_sub(range.start)),
+            Slice::Rows(_) => None,
+        }
+    }
+
     pub(crate) fn files(&self) -> &[SourceFile] {
         &self.files
     }
@@ -116,7 +125,10 @@ impl Source {
     /// The rows of `slice` where that is known without reading: parquet.
     pub(crate) fn known_rows(&self, slice: &Slice) -> Result<Option<u64>, Error> {
         match self.format {
-            Format::Jsonl => Ok(None),
+            Format::Jsonl => Ok(match slice {
+                Slice::All | Slice::Bytes(_) => None,
+                Slice::Rows(rows) => Some(rows.end.saturating_sub(rows.start)),
+            }),
             Format::Parquet => {
                 let mut total = 0;
                 for file in &self.files {

@@ -133,10 +133,9 @@ impl Report {
     }
 }
 
-/// The total of a jsonl input is not known before its end: then it is 0.
 fn progress_json(progress: &Progress) -> Value {
     json!({
-        "type": "progress", "done": progress.rows, "total": progress.total_rows.unwrap_or(0), "unit": "rows",
+        "type": "progress", "done": progress.rows, "total": progress.total_rows, "unit": "rows",
         "tokens": progress.tokens, "bytes": progress.text_bytes,
     })
 }
