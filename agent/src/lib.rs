@@ -4,7 +4,20 @@
 //! Knows what its node runs and nothing of queues or other nodes: what should
 //! run is the controller's choice.
 
+pub mod config;
+pub mod daemon;
+pub mod fence;
+pub mod health;
+pub mod host;
+pub mod join;
+pub mod launch;
+pub mod preflight;
+pub mod push;
 pub mod refusal;
+pub mod seat;
+pub mod seats;
+pub mod session;
 pub mod shim;
 pub mod spool;
+pub mod survey;
 pub mod watch;

@@ -73,8 +73,10 @@ impl Spool {
         let shared = Arc::new(Shared { unacknowledged: Mutex::new(unacknowledged), newest });
         let (orders, inbox) = mpsc::channel();
         let state = Arc::clone(&shared);
-        let thread =
-            std::thread::Builder::new().name("spool".into()).spawn(move || write(journal, &inbox, &state)).map_err(wrap)?;
+        let thread = std::thread::Builder::new()
+            .name("spool".into())
+            .spawn(move || write(journal, &inbox, &state))
+            .map_err(wrap)?;
         Ok((Self { orders, shared }, Writer(thread)))
     }
 

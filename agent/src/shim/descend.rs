@@ -104,10 +104,7 @@ fn select(seen: &[Stat], family: &Family<'_>, inside: &[i32]) -> Vec<ProcId> {
         }
         ours.extend(more);
     }
-    seen.iter()
-        .filter(|s| ours.contains(&s.pid) && s.pid != family.except && !s.is_dead())
-        .map(Stat::id)
-        .collect()
+    seen.iter().filter(|s| ours.contains(&s.pid) && s.pid != family.except && !s.is_dead()).map(Stat::id).collect()
 }
 
 #[cfg(test)]

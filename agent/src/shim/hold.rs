@@ -14,8 +14,8 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::cgroup::Cgroup;
 use super::descend::{Family, signal_group};
-use super::record::{self, Child, Ended, Exit, Launch, Process, ProcId, Shim, Started, Stop};
 use super::proc;
+use super::record::{self, Child, Ended, Exit, Launch, ProcId, Process, Shim, Started, Stop};
 
 /// First argument of the process that stays.
 const HOLD: &str = "--hold";
@@ -170,8 +170,7 @@ impl Holder {
         self.stopping = true;
         let cgroup = self.cgroup.as_ref().map(|c| c.path().to_owned());
         let roots: Vec<ProcId> = self.children.iter().map(|c| c.id).collect();
-        let family =
-            Family { session: Some(self.me), roots: &roots, cgroup: cgroup.as_deref(), except: self.me.pid };
+        let family = Family { session: Some(self.me), roots: &roots, cgroup: cgroup.as_deref(), except: self.me.pid };
         let mut failed = None;
         let (killed, clear) = family.kill(KILL_LIMIT, || failed = self.reap().err());
         if let Some(error) = failed {
@@ -214,8 +213,7 @@ impl Holder {
             tv_sec: i64::try_from(l.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(l.subsec_nanos()),
         });
-        let mut fds =
-            [PollFd::new(&self.ended_signal, PollFlags::IN), PollFd::new(&self.stop_signal, PollFlags::IN)];
+        let mut fds = [PollFd::new(&self.ended_signal, PollFlags::IN), PollFd::new(&self.stop_signal, PollFlags::IN)];
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),

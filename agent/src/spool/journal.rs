@@ -41,7 +41,8 @@ impl Journal {
         };
         let (reports, seq) = replay(&bytes);
         let file = OpenOptions::new().create(true).append(true).open(path)?;
-        let mut journal = Self { path: path.to_owned(), file, length: 0, live: 0, torn: false, staged: Vec::new(), seq };
+        let mut journal =
+            Self { path: path.to_owned(), file, length: 0, live: 0, torn: false, staged: Vec::new(), seq };
         journal.compact(&reports.values().cloned().collect::<Vec<_>>())?;
         Ok((journal, reports))
     }

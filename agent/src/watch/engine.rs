@@ -4,7 +4,7 @@ use proto::v1::{EngineProgress, FileRecord, Output};
 use serde::Deserialize;
 
 /// Longest list of files that is taken from an engine.
-const MOST_FILES: usize = 10_000;
+const MOST_FILES: usize = 4096;
 
 /// One line of an engine's stdout.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,7 +25,7 @@ pub enum Line {
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "event", rename_all = "lowercase")]
+#[serde(tag = "type", rename_all = "lowercase")]
 enum Raw {
     Progress {
         #[serde(default)]
@@ -46,7 +46,9 @@ enum Raw {
         #[serde(default)]
         files: Vec<RawFile>,
         #[serde(default)]
-        summary: String,
+        summary: Option<String>,
+        rows: Option<u64>,
+        tokens: Option<u64>,
     },
     Error {
         message: String,
@@ -73,9 +75,10 @@ pub fn parse(line: &str) -> Option<Line> {
             Line::Progress(EngineProgress { done, total, unit: super::evidence::clean(&unit), tokens })
         }
         Raw::Warning { message } => Line::Warning(super::evidence::clean(&message)),
-        Raw::Result { path, files, summary } => {
+        Raw::Result { path, files, summary, rows, tokens } => {
             let file = |f: RawFile| FileRecord { path: f.path, size: f.size, digest: f.digest };
-            let files = files.into_iter().take(MOST_FILES).map(file).collect();
+            let files: Vec<FileRecord> = files.into_iter().take(MOST_FILES).map(file).collect();
+            let summary = summary.unwrap_or_else(|| summarise(&files, rows, tokens));
             Line::Result(Output { path, files, summary: super::evidence::clean(&summary) })
         }
         Raw::Error { message, hint } => Line::Error {
@@ -85,22 +88,35 @@ pub fn parse(line: &str) -> Option<Line> {
     })
 }
 
+fn summarise(files: &[FileRecord], rows: Option<u64>, tokens: Option<u64>) -> String {
+    let mut parts = Vec::new();
+    parts.extend(rows.map(|n| format!("{n} rows")));
+    parts.extend(tokens.map(|n| format!("{n} tokens")));
+    let bytes: u64 = files.iter().map(|f| f.size).sum();
+    parts.push(format!("{bytes} bytes in {} files", files.len()));
+    parts.join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn all_four_kinds_are_read_and_others_are_none() {
-        let progress = parse(r#"{"event":"progress","done":5,"total":10,"unit":"bytes"}"#);
+        let progress = parse(r#"{"type":"progress","done":5,"total":10,"unit":"bytes"}"#);
         let unit = "bytes".to_owned();
         assert_eq!(progress, Some(Line::Progress(EngineProgress { done: 5, total: 10, unit, tokens: 0 })));
-        assert_eq!(parse(r#"{"event":"warning","message":"w"}"#), Some(Line::Warning("w".into())));
+        assert_eq!(parse(r#"{"type":"warning","message":"w"}"#), Some(Line::Warning("w".into())));
         let error = Line::Error { message: "m".into(), hint: String::new() };
-        assert_eq!(parse(r#"{"event":"error","message":"m","hint":null}"#), Some(error));
-        let result = r#"{"event":"result","path":"/o","files":[{"path":"/o/a","size":3,"digest":"blake3:00"}],"summary":"s"}"#;
+        assert_eq!(parse(r#"{"type":"error","message":"m","hint":null}"#), Some(error));
+        let result =
+            r#"{"type":"result","path":"/o","files":[{"path":"/o/a","size":3,"digest":"blake3:00"}],"summary":"s"}"#;
         let Some(Line::Result(output)) = parse(result) else { panic!("no result") };
         assert_eq!((output.files.len(), output.files[0].size, output.summary.as_str()), (1, 3, "s"));
-        for other in ["", "plain text", "{}", r#"{"event":"other"}"#, r#"{"event":"progress""#] {
+        let counted = parse(r#"{"type":"result","rows":7,"tokens":90,"skipped":0,"files":[]}"#);
+        let summary = "7 rows, 90 tokens, 0 bytes in 0 files".to_owned();
+        assert_eq!(counted, Some(Line::Result(Output { summary, ..Output::default() })));
+        for other in ["", "plain text", "{}", r#"{"type":"other"}"#, r#"{"type":"progress""#] {
             assert_eq!(parse(other), None, "{other:?}");
         }
     }

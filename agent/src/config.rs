@@ -1,0 +1,228 @@
+//! How an agent is told what it is: flags, `QCTL_*` variables, or a file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use model::NodeId;
+use proto::v1::DeviceKind;
+use serde::Deserialize;
+
+/// Flags of `qctl-agent run`. Each can also stand in the file of `--config`,
+/// spelled with `_`; flags and variables win over the file.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct Flags {
+    /// File (TOML) with the values that are not given otherwise.
+    #[arg(long, env = "QCTL_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// This node's id: 1 to 63 of a-z, 0-9, `-` and `.`.
+    #[arg(long, env = "QCTL_NODE", value_name = "ID")]
+    pub node: Option<String>,
+    /// The controller, as https://host:port.
+    #[arg(long, env = "QCTL_CONTROLLER", value_name = "URL")]
+    pub controller: Option<String>,
+    /// Directory of ca.pem, cert.pem and key.pem.
+    #[arg(long, env = "QCTL_PKI", value_name = "DIR")]
+    pub pki: Option<PathBuf>,
+    /// Directory of everything that the agent remembers.
+    #[arg(long, env = "QCTL_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Address at which other nodes reach this one.
+    #[arg(long, env = "QCTL_ADDRESS", value_name = "ADDRESS")]
+    pub address: Option<String>,
+    /// What a slot stands for: `ascend` or `cpu`.
+    #[arg(long, env = "QCTL_DEVICE", value_name = "KIND")]
+    pub device: Option<String>,
+    /// Number of slots: NPUs, or shares of the processors.
+    #[arg(long, env = "QCTL_SLOTS", value_name = "N")]
+    pub slots: Option<u32>,
+    /// One-use token to get a certificate with.
+    #[arg(long, env = "QCTL_JOIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub join_token: Option<String>,
+    /// Digest of the cluster's CA, to know the controller by when joining.
+    #[arg(long, env = "QCTL_CA_DIGEST", value_name = "DIGEST")]
+    pub ca_digest: Option<String>,
+    /// Where qctl-shim and the engines are; beside this program unless told.
+    #[arg(long, env = "QCTL_BIN_DIR", value_name = "DIR")]
+    pub bin_dir: Option<PathBuf>,
+    /// Traces as JSON lines.
+    #[arg(long, env = "QCTL_LOG_JSON")]
+    pub log_json: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InFile {
+    node: Option<String>,
+    controller: Option<String>,
+    pki: Option<PathBuf>,
+    state_dir: Option<PathBuf>,
+    address: Option<String>,
+    device: Option<String>,
+    slots: Option<u32>,
+    join_token: Option<String>,
+    ca_digest: Option<String>,
+    bin_dir: Option<PathBuf>,
+}
+
+/// What an agent is, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node's id.
+    pub node: NodeId,
+    /// The controller, as https://host:port.
+    pub controller: String,
+    /// Directory of the certificate.
+    pub pki: PathBuf,
+    /// Directory of everything that the agent remembers; absolute.
+    pub state_dir: PathBuf,
+    /// Address at which other nodes reach this one.
+    pub address: String,
+    /// What a slot stands for.
+    pub device: DeviceKind,
+    /// Number of slots.
+    pub slots: u32,
+    /// How to get a certificate, if there is none.
+    pub join: Option<Join>,
+    /// Where qctl-shim and the engines are.
+    pub bin_dir: PathBuf,
+}
+
+/// How to get a certificate.
+#[derive(Clone)]
+pub struct Join {
+    /// One-use token.
+    pub token: String,
+    /// Digest of the cluster's CA.
+    pub ca_digest: String,
+}
+
+impl std::fmt::Debug for Join {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Join").field("ca_digest", &self.ca_digest).finish_non_exhaustive()
+    }
+}
+
+/// Why an agent does not know what it is.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("`{}` cannot be read", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is malformed.
+    #[error("`{}` is no agent's configuration", path.display())]
+    Toml {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: toml::de::Error,
+    },
+    /// Something is missing.
+    #[error("{0} is not given")]
+    Missing(&'static str),
+    /// The node's id is malformed.
+    #[error(transparent)]
+    Node(#[from] model::NameError),
+    /// No such kind of device.
+    #[error("device `{0}` is not known; it is `ascend` or `cpu`")]
+    Device(String),
+    /// Only one half of what joining needs.
+    #[error("a join token and a CA digest go together")]
+    HalfJoin,
+    /// This program does not know where it is.
+    #[error("the directory of this program is not known")]
+    Home(#[source] io::Error),
+}
+
+impl Flags {
+    /// Completes the flags from the file, and checks them.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] for the first thing that is missing or malformed.
+    pub fn check(self) -> Result<Config, ConfigError> {
+        let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        let device = self.device.or(file.device).unwrap_or_else(|| "ascend".to_owned());
+        let device = match device.as_str() {
+            "ascend" => DeviceKind::Ascend,
+            "cpu" => DeviceKind::Cpu,
+            other => return Err(ConfigError::Device(other.chars().take(64).collect())),
+        };
+        let join = match (self.join_token.or(file.join_token), self.ca_digest.or(file.ca_digest)) {
+            (Some(token), Some(ca_digest)) => Some(Join { token, ca_digest }),
+            (None, None) => None,
+            (Some(_), None) | (None, Some(_)) => return Err(ConfigError::HalfJoin),
+        };
+        let bin_dir = match self.bin_dir.or(file.bin_dir) {
+            Some(dir) => std::path::absolute(dir).map_err(ConfigError::Home)?,
+            None => home()?,
+        };
+        let state_dir = self.state_dir.or(file.state_dir).ok_or(ConfigError::Missing("--state-dir"))?;
+        Ok(Config {
+            node: NodeId::new(self.node.or(file.node).ok_or(ConfigError::Missing("--node"))?)?,
+            controller: self.controller.or(file.controller).ok_or(ConfigError::Missing("--controller"))?,
+            pki: self.pki.or(file.pki).ok_or(ConfigError::Missing("--pki"))?,
+            state_dir: std::path::absolute(&state_dir)
+                .map_err(|source| ConfigError::File { path: state_dir, source })?,
+            address: self.address.or(file.address).ok_or(ConfigError::Missing("--address"))?,
+            device,
+            slots: self.slots.or(file.slots).ok_or(ConfigError::Missing("--slots"))?,
+            join,
+            bin_dir,
+        })
+    }
+}
+
+fn read(path: &Path) -> Result<InFile, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
+    toml::from_str(&text).map_err(|source| ConfigError::Toml { path: path.to_owned(), source })
+}
+
+fn home() -> Result<PathBuf, ConfigError> {
+    let program = std::env::current_exe().map_err(ConfigError::Home)?;
+    Ok(program.parent().map(Path::to_owned).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn flags(file: &Path) -> Flags {
+        Flags { config: Some(file.to_owned()), ..Flags::default() }
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("agent.toml");
+        std::fs::write(
+            &file,
+            "node = 'n1'\ncontroller = 'https://c:1'\npki = '/p'\nstate_dir = '/s'\naddress = 'a'\nslots = 8\n",
+        )
+        .unwrap();
+        let config = Flags { slots: Some(2), ..flags(&file) }.check().unwrap();
+        assert_eq!((config.node.as_str(), config.slots, config.device), ("n1", 2, DeviceKind::Ascend));
+        assert!(config.join.is_none());
+    }
+
+    #[test]
+    fn what_is_missing_or_unknown_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("agent.toml");
+        std::fs::write(&file, "nodes = 'n1'\n").unwrap();
+        assert!(matches!(flags(&file).check(), Err(ConfigError::Toml { .. })));
+        assert_eq!(Flags::default().check().unwrap_err().to_string(), "--state-dir is not given");
+        let device = Flags { device: Some("gpu".into()), ..Flags::default() };
+        assert_eq!(device.check().unwrap_err().to_string(), "device `gpu` is not known; it is `ascend` or `cpu`");
+        let half = Flags { join_token: Some("t".into()), ..Flags::default() };
+        assert!(matches!(half.check(), Err(ConfigError::HalfJoin)));
+    }
+}

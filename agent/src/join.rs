@@ -1,0 +1,118 @@
+//! How a node gets its certificate.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use proto::v1::JoinRequest;
+use proto::v1::cluster_client::ClusterClient;
+use runtime::channel::ChannelError;
+use runtime::pki::PkiError;
+use runtime::tls::{Identity, IdentityError};
+
+use crate::config::Config;
+
+/// Why a node has no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// There is none, and no token to get one with.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The cluster's CA is needed to know the controller by.
+    #[error("`{}` could not be read", path.display())]
+    Ca {
+        /// Where it should be.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The file is another cluster's, or was tampered with.
+    #[error("`{}` has the digest {found}, not the pinned {pinned}", path.display())]
+    OtherCa {
+        /// The file.
+        path: PathBuf,
+        /// Its digest.
+        found: String,
+        /// The expected one.
+        pinned: String,
+    },
+    /// No key could be made.
+    #[error("no key could be made")]
+    Key(#[from] PkiError),
+    /// The controller's address cannot be used.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    /// The controller refused, or cannot be reached.
+    #[error("the controller did not let this node join: {}", .0.message())]
+    Refused(#[source] Box<tonic::Status>),
+    /// The certificate could not be saved.
+    #[error("the certificate could not be saved in `{}`", path.display())]
+    Save {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl JoinError {
+    /// The next thing to try.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Identity(_) => Some("give `--join-token` and `--ca-digest`, or copy the node's certificate there"),
+            Self::Ca { .. } => Some("copy the cluster's ca.pem into the directory of `--pki`"),
+            Self::OtherCa { .. } => Some("copy the ca.pem of the cluster that made the token"),
+            Self::Refused(_) => Some("a token is good for one join and a short time: make another one"),
+            Self::Key(_) | Self::Channel(_) | Self::Save { .. } => None,
+        }
+    }
+}
+
+/// Loads this node's certificate, or joins the cluster to get one.
+///
+/// The controller is believed only if its certificate is signed by the CA
+/// whose digest was given with the token.
+///
+/// # Errors
+///
+/// [`JoinError`] if there is no certificate in the end.
+pub async fn identity(config: &Config) -> Result<Identity, JoinError> {
+    let missing = match Identity::load(&config.pki) {
+        Ok(identity) => return Ok(identity),
+        Err(error) => error,
+    };
+    let Some(join) = &config.join else { return Err(missing.into()) };
+    let ca = read_ca(&config.pki, &join.ca_digest)?;
+    let (key, csr) = runtime::pki::new_key_and_csr(config.node.as_str())?;
+    let channel = runtime::channel::anonymous_channel(&config.controller, &ca)?;
+    let request = JoinRequest { token: join.token.clone(), node: config.node.to_string(), csr };
+    let reply = ClusterClient::new(channel).join(request).await.map_err(|s| JoinError::Refused(Box::new(s)))?;
+    // The CA stays the pinned one, whatever the reply says.
+    let identity = Identity { ca, cert: reply.into_inner().certificate, key };
+    identity.save(&config.pki).map_err(|source| JoinError::Save { path: config.pki.clone(), source })?;
+    tracing::info!(node = %config.node, "joined the cluster");
+    Ok(identity)
+}
+
+fn read_ca(pki: &Path, pinned: &str) -> Result<String, JoinError> {
+    let path = pki.join("ca.pem");
+    let ca = std::fs::read_to_string(&path).map_err(|source| JoinError::Ca { path: path.clone(), source })?;
+    let found = runtime::pki::digest(&ca);
+    if found == pinned { Ok(ca) } else { Err(JoinError::OtherCa { path, found, pinned: pinned.to_owned() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_pinned_ca_is_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(read_ca(dir.path(), "blake3:00"), Err(JoinError::Ca { .. })));
+        std::fs::write(dir.path().join("ca.pem"), "a ca\n").unwrap();
+        assert!(matches!(read_ca(dir.path(), "blake3:00"), Err(JoinError::OtherCa { .. })));
+        assert_eq!(read_ca(dir.path(), &runtime::pki::digest("a ca")).unwrap(), "a ca\n");
+    }
+}

@@ -1,0 +1,16 @@
+//! One seat of an attempt, from the controller's first word to its last.
+//!
+//! All of a seat's state is in its directory; this task is what moves it on.
+
+mod changes;
+pub mod dir;
+mod failure;
+pub mod judge;
+mod prepare;
+mod readers;
+mod run;
+mod shimctl;
+mod watch;
+
+pub use self::prepare::writable;
+pub use self::run::{Order, Seat};

@@ -1,0 +1,274 @@
+//! The conversation with the controller: the agent dials, greets, beats,
+//! reports, and obeys.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::Epoch;
+use proto::v1::agents_client::AgentsClient;
+use proto::v1::controller_message::Kind as Heard;
+use proto::v1::{
+    AgentMessage, Beat, ControllerMessage, DeviceKind, Hello, NodeHealth, SurveyAnswer, agent_message::Kind,
+};
+use runtime::Tasks;
+use runtime::backoff::Backoff;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use tonic::{Status, Streaming};
+
+use crate::fence::{Fence, FenceError};
+use crate::health;
+use crate::host::Host;
+use crate::seat::dir::Wanted;
+use crate::seats::Seats;
+use crate::survey;
+
+/// How long the controller may take to answer the greeting.
+const GREETING: Duration = Duration::from_secs(10);
+/// Without any word from the controller for so long the session is given up.
+const SILENCE: Duration = Duration::from_secs(15);
+/// How often progress is sent.
+const PROGRESS: Duration = Duration::from_millis(200);
+/// Reports sent in one go.
+const BATCH: usize = 256;
+/// Every so many beats the health is told anyway.
+const HEALTH_BEATS: u64 = 30;
+/// Messages that may be under way inside of the agent.
+const QUEUE: usize = 256;
+/// Largest message that is taken.
+const LARGEST: usize = 32 << 20;
+
+/// What the agent says about itself.
+#[derive(Clone, Debug)]
+pub struct Introduction {
+    /// Address at which other nodes reach this one.
+    pub address: String,
+    /// What a slot stands for.
+    pub device: DeviceKind,
+    /// Number of slots.
+    pub slots: u32,
+    /// Whose disk space counts.
+    pub state_dir: PathBuf,
+}
+
+/// One agent's side of all its sessions.
+#[derive(Debug)]
+pub struct Session {
+    host: Arc<Host>,
+    seats: Seats,
+    fence: Fence,
+    introduction: Introduction,
+    tasks: Tasks,
+    answers: (mpsc::Sender<SurveyAnswer>, mpsc::Receiver<SurveyAnswer>),
+}
+
+/// Why a session ended.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error("the controller ended it: {}", .0.message())]
+    Status(#[from] Status),
+    #[error("the controller closed it")]
+    Closed,
+    #[error("the controller was silent for too long")]
+    Silent,
+    #[error("{0}")]
+    Fenced(#[from] FenceError),
+}
+
+/// One connected stream.
+struct Line {
+    out: mpsc::Sender<AgentMessage>,
+    inbound: Streaming<ControllerMessage>,
+    newest: watch::Receiver<u64>,
+    /// Reports up to here were sent on this stream.
+    sent: u64,
+    beats: u64,
+    told: Option<NodeHealth>,
+    heard: Instant,
+}
+
+impl Session {
+    /// A session that has not dialled yet.
+    #[must_use]
+    pub fn new(host: Arc<Host>, seats: Seats, fence: Fence, introduction: Introduction, tasks: Tasks) -> Self {
+        Self { host, seats, fence, introduction, tasks, answers: mpsc::channel(16) }
+    }
+
+    /// Dials again and again until `stop`.
+    pub async fn run(mut self, channel: Channel, stop: CancellationToken) {
+        let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
+        loop {
+            let ended = tokio::select! {
+                biased; // stop wins: ranks outlive the session
+                () = stop.cancelled() => return,
+                ended = self.once(channel.clone(), &mut backoff) => ended,
+            };
+            if let Err(reason) = ended {
+                tracing::warn!(%reason, "no session with the controller; trying again");
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(backoff.pause()) => {}
+            }
+        }
+    }
+
+    async fn once(&mut self, channel: Channel, backoff: &mut Backoff) -> Result<(), Ended> {
+        let (out, queue) = mpsc::channel(QUEUE);
+        let newest = self.host.spool.newest();
+        let hello = AgentMessage { kind: Some(Kind::Hello(self.hello())) };
+        out.send(hello).await.map_err(|_| Ended::Closed)?;
+        let mut client = AgentsClient::new(channel).max_decoding_message_size(LARGEST);
+        let opening = client.session(ReceiverStream::new(queue));
+        let inbound = tokio::time::timeout(GREETING, opening).await.map_err(|_| Ended::Silent)??.into_inner();
+        let (sent, beats, told) = (0, 0, None);
+        let mut line = Line { out, inbound, newest, sent, beats, told, heard: Instant::now() };
+        let first = tokio::time::timeout(GREETING, line.inbound.message()).await.map_err(|_| Ended::Silent)??;
+        let Some(Heard::Welcome(welcome)) = first.and_then(|m| m.kind) else { return Err(Ended::Closed) };
+        self.fence.admit(welcome.epoch.unwrap_or_default().into())?;
+        backoff.reset();
+        tracing::info!(epoch = %self.fence.highest(), "in session with the controller");
+        let pause = u64::from(welcome.beat_interval_ms.clamp(100, 60_000));
+        self.talk(&mut line, Duration::from_millis(pause)).await
+    }
+
+    async fn talk(&mut self, line: &mut Line, pause: Duration) -> Result<(), Ended> {
+        let mut beat = tokio::time::interval(pause);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut progress = tokio::time::interval(PROGRESS);
+        progress.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.send_reports(line).await?;
+        loop {
+            tokio::select! {
+                biased; // commands first: a stop must not wait behind reports
+                message = line.inbound.message() => self.take(line, message?).await?,
+                changed = line.newest.changed() => {
+                    changed.map_err(|_| Ended::Closed)?;
+                    self.send_reports(line).await?;
+                }
+                _ = beat.tick() => self.beat(line, pause).await?,
+                Some(answer) = self.answers.1.recv() => line.send(Kind::Survey(answer)).await?,
+                _ = progress.tick() => self.send_progress(line).await?,
+            }
+        }
+    }
+
+    fn hello(&mut self) -> Hello {
+        self.seats.sweep();
+        let epoch = self.fence.highest();
+        Hello {
+            node: self.host.node.clone(),
+            boot_id: crate::shim::proc::boot_id(),
+            hostname: health::hostname(),
+            address: self.introduction.address.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            device: self.introduction.device.into(),
+            slots: self.introduction.slots,
+            cpus: health::cpus(),
+            memory: health::memory(),
+            epoch: Some(epoch.into()),
+            live: self.seats.live(),
+            capabilities: vec!["launcher-ranks".to_owned()],
+        }
+    }
+
+    async fn take(&mut self, line: &mut Line, message: Option<ControllerMessage>) -> Result<(), Ended> {
+        line.heard = Instant::now();
+        let Some(message) = message else { return Err(Ended::Closed) };
+        let refused = match message.kind {
+            Some(Heard::ReportAck(ack)) => {
+                self.host.spool.acknowledge(ack.seq);
+                Ok(())
+            }
+            Some(Heard::BeatAck(ack)) => {
+                // A heartbeat of an older controller ends the session.
+                self.fence.admit(ack.epoch.unwrap_or_default().into())?;
+                Ok(())
+            }
+            Some(Heard::Prepare(assignment)) if self.obeys(assignment.epoch)? => {
+                self.seats.assign(Wanted::Prepare, assignment).await
+            }
+            Some(Heard::Start(assignment)) if self.obeys(assignment.epoch)? => {
+                self.seats.assign(Wanted::Start, assignment).await
+            }
+            Some(Heard::Stop(stop)) if self.obeys(stop.epoch)? => {
+                self.seats.stop(&stop.attempt, Duration::from_millis(stop.grace_ms)).await
+            }
+            Some(Heard::Forget(forget)) if self.obeys(forget.epoch)? => self.seats.forget(&forget.attempt),
+            Some(Heard::Survey(request)) => {
+                let (bin_dir, answers) = (self.host.bin_dir.clone(), self.answers.0.clone());
+                self.tasks.spawn("survey", async move {
+                    let answer = survey::answer(&bin_dir, request).await;
+                    // Nobody waits for it once the agent ends.
+                    let _ = answers.send(answer).await;
+                });
+                Ok(())
+            }
+            Some(Heard::Prepare(_) | Heard::Start(_) | Heard::Stop(_) | Heard::Forget(_) | Heard::Welcome(_))
+            | None => Ok(()),
+        };
+        if let Err(refusal) = refused {
+            tracing::warn!("a command was refused: {refusal}");
+        }
+        Ok(())
+    }
+
+    /// Whether a command is to be obeyed. One of an older controller is passed
+    /// over: its session may still be open when a newer one has taken over.
+    fn obeys(&mut self, epoch: Option<proto::v1::Epoch>) -> Result<bool, Ended> {
+        match self.fence.admit(Epoch::from(epoch.unwrap_or_default())) {
+            Ok(()) => Ok(true),
+            Err(error @ FenceError::Older { .. }) => {
+                tracing::warn!(%error, "a command was refused");
+                Ok(false)
+            }
+            Err(error @ FenceError::Disk(_)) => Err(error.into()),
+        }
+    }
+
+    async fn send_reports(&self, line: &mut Line) -> Result<(), Ended> {
+        loop {
+            let reports = self.host.spool.after(line.sent, BATCH);
+            if reports.is_empty() {
+                return Ok(());
+            }
+            for report in reports {
+                line.sent = report.seq;
+                line.send(Kind::Report(report)).await?;
+            }
+        }
+    }
+
+    async fn beat(&mut self, line: &mut Line, pause: Duration) -> Result<(), Ended> {
+        if line.heard.elapsed() > SILENCE.max(pause * 5) {
+            return Err(Ended::Silent);
+        }
+        // The list first: what ends after it is then reported before it is left out.
+        self.seats.sweep();
+        let live = self.seats.live();
+        self.send_reports(line).await?;
+        let health = health::now(&self.introduction.state_dir);
+        let due = line.beats.is_multiple_of(HEALTH_BEATS) || line.told.is_none_or(|old| health::differs(&old, &health));
+        let health = due.then_some(health);
+        line.told = health.or(line.told);
+        line.beats += 1;
+        line.send(Kind::Beat(Beat { seq: line.beats, live, health })).await
+    }
+
+    async fn send_progress(&self, line: &mut Line) -> Result<(), Ended> {
+        for progress in self.host.progress.take() {
+            line.send(Kind::Progress(progress)).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Line {
+    async fn send(&mut self, kind: Kind) -> Result<(), Ended> {
+        self.out.send(AgentMessage { kind: Some(kind) }).await.map_err(|_| Ended::Closed)
+    }
+}
