@@ -63,6 +63,8 @@ pub enum Error {
     NoEos { path: PathBuf, what: String },
     #[error("the tokenizer failed: {what}")]
     Encode { what: String },
+    #[error("the fast encoder {what}")]
+    Differs { what: String },
     #[error("the directory `{}` of the output prefix does not exist", path.display())]
     NoOutputDirectory { path: PathBuf },
     #[error("`{}` is not a sound index: {what}", path.display())]

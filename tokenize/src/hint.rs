@@ -41,6 +41,7 @@ impl Error {
             Self::Tokenizer { .. } => "compare the files with the model's repository",
             Self::NoEos { .. } => "set `eos_token` in `tokenizer_config.json`, or leave out `--append-eod`",
             Self::Encode { .. } => "try `--encoder reference`; if that fails too the text does not suit the tokenizer",
+            Self::Differs { .. } => "leave out `--encoder fast`",
             Self::NoOutputDirectory { .. } => "create it first",
             Self::Index { .. } => "the pair is incomplete or damaged: make it again",
             Self::Panicked { .. } => "try `--encoder reference`, or look for damage in the input",

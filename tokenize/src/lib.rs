@@ -23,7 +23,7 @@ mod run;
 pub use describe::{
     ColumnInfo, Digest, InputInfo, PairInfo, RowGroup, TokenizerInfo, describe_input, describe_pair, describe_tokenizer,
 };
-pub use encode::{Backend, Encoder, Session, Tokenizer};
+pub use encode::{Backend, Encoder, Fault, Session, Tokenizer};
 pub use error::Error;
 pub use index::{Index, Lengths, Pair};
 pub use input::{Format, Slice, Source};

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use crate::encode::{Encoder, Session, guarded, panic_text};
+use crate::encode::{Encoder, Fault, Session, guarded, panic_text};
 use crate::error::Error;
 use crate::fold::{Encoded, KeyIds, NO_DOCUMENT};
 use crate::input::{Batch, Reading, Slice, Source};
@@ -42,10 +42,15 @@ impl Pipeline<'_> {
         let work_out = Mutex::new(work_out);
         let budget = Budget::default();
         thread::scope(|scope| {
-            let reader = scope.spawn(|| self.read(work_in, order_in, &budget));
+            // Should a thread not start, those that did find their queues closed.
+            let named = |name: &str| thread::Builder::new().name(name.to_owned());
+            let unstarted =
+                |error: std::io::Error| Error::Panicked { who: "operating system", what: error.to_string() };
             for _ in 0..self.workers {
-                scope.spawn(|| self.work(&work_out));
+                named("encoder").spawn_scoped(scope, || self.work(&work_out)).map_err(unstarted)?;
             }
+            let read = || self.read(work_in, order_in, &budget);
+            let reader = named("reader").spawn_scoped(scope, read).map_err(unstarted)?;
             let written = collect(order_out, &budget, sink);
             // Whatever the reader waits for, it need not any more.
             budget.close();
@@ -111,7 +116,10 @@ impl Pipeline<'_> {
                 key.lengths.push(NO_DOCUMENT);
                 return Ok(());
             }
-            let ids = session.encode(text).map_err(|what| Error::Encode { what })?;
+            let ids = session.encode(text).map_err(|fault| match fault {
+                Fault::Failed(what) => Error::Encode { what },
+                Fault::Differs(what) => Error::Differs { what },
+            })?;
             push_ids(&mut key.bytes, ids);
             push_ids(&mut key.bytes, self.eod.as_slice());
             let length = ids.len() + usize::from(self.eod.is_some());

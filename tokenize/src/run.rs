@@ -13,10 +13,6 @@ use crate::pipeline::Pipeline;
 
 /// More threads than any host has cores help nobody.
 const MAX_WORKERS: usize = 512;
-/// Rows of the input that both encoders see before one is trusted.
-const PROBE_ROWS: u64 = 64;
-/// The text of these rows, in bytes, of each key.
-const PROBE_BYTES: usize = 64 << 10;
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// What to make.
@@ -109,54 +105,18 @@ pub fn run(
 ) -> Result<Summary, Error> {
     check(source, options)?;
     let eod = options.append_eod.then(|| tokenizer.eos_id()).transpose()?;
-    let reading = Reading { keys: &options.keys, max_row: options.max_row_bytes };
-    probe(source, tokenizer, options, reading).map_err(|error| source.renumber(error, &options.slice))?;
     tokenizer.warnings().iter().for_each(|text| watch(Event::Warning(text.clone())));
-
-    let mut writers = Vec::new();
-    for key in &options.keys {
-        writers.push(PairWriter::create(&Pair::of_key(&options.output_prefix, key), options.digests)?);
+    let (writers, skipped, progress) = match encode(source, tokenizer, options, eod, watch) {
+        Err(Error::Differs { what }) => {
+            // The audit met a text that the fast encoder gets wrong: what it
+            // has encoded so far counts for nothing.
+            tokenizer.refuse_fast(&what)?;
+            watch(Event::Warning(tokenizer.warnings().last().cloned().unwrap_or(what)));
+            encode(source, tokenizer, options, eod, watch)
+        }
+        outcome => outcome,
     }
-    let limit = options.seq_length.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX));
-    let mut fold = Fold::new(writers, limit);
-    let known_rows = source.known_rows(&options.slice)?;
-    let mut progress = Progress { total_rows: known_rows.unwrap_or(0), ..Progress::default() };
-    let mut input_bytes = 0;
-    let pipeline = Pipeline {
-        source,
-        slice: &options.slice,
-        reading,
-        encoder: tokenizer.encoder(),
-        eod,
-        workers: options.workers,
-    };
-    watch(Event::Started);
-    let mut told = Instant::now();
-    pipeline
-        .run(&mut |encoded| {
-            fold.take(&encoded)?;
-            progress.rows += encoded.rows;
-            progress.text_bytes += encoded.text_bytes;
-            progress.tokens = fold.ids();
-            input_bytes += encoded.input_bytes;
-            if known_rows.is_none() {
-                progress.total_rows = estimate(progress.rows, input_bytes, source.bytes_of(&options.slice));
-            }
-            if told.elapsed() >= PROGRESS_EVERY {
-                told = Instant::now();
-                watch(Event::Progress(progress));
-            }
-            Ok(())
-        })
-        .map_err(|error| source.renumber(error, &options.slice))?;
-    source.check_unchanged()?;
-    if progress.rows == 0 && options.slice == Slice::All {
-        return Err(Error::NoRows { path: source.given().to_owned() });
-    }
-    let (writers, skipped) = fold.finish()?;
-    progress.tokens = writers.iter().map(PairWriter::ids).sum();
-    progress.total_rows = progress.rows;
-    watch(Event::Progress(progress));
+    .map_err(|error| source.renumber(error, &options.slice))?;
     let mut summary = Summary {
         rows: progress.rows,
         sequences: writers.iter().map(PairWriter::sequences).sum(),
@@ -172,6 +132,59 @@ pub fn run(
     let sealed = writers.into_iter().map(PairWriter::seal).collect::<Result<Vec<_>, _>>()?;
     summary.files = publish(sealed, options.digests)?;
     Ok(summary)
+}
+
+/// Encodes the slice into files that have no name yet.
+fn encode(
+    source: &Source,
+    tokenizer: &Tokenizer,
+    options: &Options,
+    eod: Option<u32>,
+    watch: &mut dyn FnMut(Event),
+) -> Result<(Vec<PairWriter>, u64, Progress), Error> {
+    let mut writers = Vec::new();
+    for key in &options.keys {
+        writers.push(PairWriter::create(&Pair::of_key(&options.output_prefix, key), options.digests)?);
+    }
+    let limit = options.seq_length.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX));
+    let mut fold = Fold::new(writers, limit);
+    let known_rows = source.known_rows(&options.slice)?;
+    let mut progress = Progress { total_rows: known_rows.unwrap_or(0), ..Progress::default() };
+    let mut input_bytes = 0;
+    let pipeline = Pipeline {
+        source,
+        slice: &options.slice,
+        reading: Reading { keys: &options.keys, max_row: options.max_row_bytes },
+        encoder: tokenizer.encoder(),
+        eod,
+        workers: options.workers,
+    };
+    watch(Event::Started);
+    let mut told = Instant::now();
+    pipeline.run(&mut |encoded| {
+        fold.take(&encoded)?;
+        progress.rows += encoded.rows;
+        progress.text_bytes += encoded.text_bytes;
+        progress.tokens = fold.ids();
+        input_bytes += encoded.input_bytes;
+        if known_rows.is_none() {
+            progress.total_rows = estimate(progress.rows, input_bytes, source.bytes_of(&options.slice));
+        }
+        if told.elapsed() >= PROGRESS_EVERY {
+            told = Instant::now();
+            watch(Event::Progress(progress));
+        }
+        Ok(())
+    })?;
+    source.check_unchanged()?;
+    if progress.rows == 0 && options.slice == Slice::All {
+        return Err(Error::NoRows { path: source.given().to_owned() });
+    }
+    let (writers, skipped) = fold.finish()?;
+    progress.tokens = writers.iter().map(PairWriter::ids).sum();
+    progress.total_rows = progress.rows;
+    watch(Event::Progress(progress));
+    Ok((writers, skipped, progress))
 }
 
 /// How many rows there will be if the rest is like what was read.
@@ -258,28 +271,4 @@ pub(crate) fn check_output(prefix: &std::path::Path, keys: &[String]) -> Result<
         }
     }
     Ok(())
-}
-
-/// Lets both encoders see the first rows of the slice itself.
-fn probe(source: &Source, tokenizer: &mut Tokenizer, options: &Options, reading: Reading<'_>) -> Result<(), Error> {
-    let mut texts = Vec::new();
-    let mut rows = 0;
-    let mut bytes = vec![0; reading.keys.len()];
-    let mut fault = None;
-    source.read(&options.slice, reading, &mut |batch| {
-        let visited = batch.each_text(reading, |key, text| {
-            if bytes[key] + text.len() <= PROBE_BYTES {
-                bytes[key] += text.len();
-                texts.push(text.to_owned());
-            }
-            Ok(())
-        });
-        match visited {
-            Ok(count) => rows += count,
-            Err(error) => fault = Some(error),
-        }
-        fault.is_none() && rows < PROBE_ROWS
-    })?;
-    fault.map_or(Ok(()), Err)?;
-    tokenizer.probe(texts.iter().map(String::as_str))
 }

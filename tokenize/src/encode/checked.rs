@@ -1,12 +1,14 @@
 //! The fast encoder under supervision.
 
 use super::disputed::is_disputed;
-use super::{Encoder, Session, guarded};
+use super::{Encoder, Fault, Session, guarded};
 
-/// One text in so many is encoded twice: some percent of the time.
-const AUDIT_EVERY: u32 = 4096;
+/// Of so many bytes one is encoded twice: some percent of the time.
+const AUDIT_SHARE: u64 = 4096;
+/// What each session encodes twice at its beginning, in bytes.
+const AUDIT_FIRST: u64 = 8 << 10;
 /// Longer texts are not audited, in bytes: one must not cost as much as all.
-const AUDIT_BYTES: usize = 64 << 10;
+const AUDIT_LONGEST: usize = 64 << 10;
 
 /// Encodes with `fast` where both agree by their tables, with `reference`
 /// elsewhere, and compares the two on samples of the work itself.
@@ -26,13 +28,18 @@ impl Checked {
     pub(super) fn first_difference<'text>(&self, texts: impl Iterator<Item = &'text str>) -> Option<String> {
         let (mut fast, mut reference) = (self.fast.as_ref()?.session(), self.reference.session());
         for text in texts.filter(|text| !is_disputed(text)) {
-            let same = guarded(|| fast.encode(text).map(<[u32]>::to_vec))
-                == guarded(|| reference.encode(text).map(<[u32]>::to_vec));
-            if !same {
+            let ids = |session: &mut dyn Session| {
+                guarded(|| session.encode(text).map(<[u32]>::to_vec).map_err(|fault| fault.to_string()))
+            };
+            if ids(fast.as_mut()) != ids(reference.as_mut()) {
                 return Some(difference(text));
             }
         }
         None
+    }
+
+    pub(super) fn bare_fast(&self) -> Option<&dyn Encoder> {
+        self.fast.as_deref()
     }
 
     /// Uses the reference alone from here on.
@@ -45,7 +52,7 @@ impl Encoder for Checked {
     fn session(&self) -> Box<dyn Session + '_> {
         let reference = self.reference.session();
         match &self.fast {
-            Some(fast) => Box::new(CheckedSession { fast: fast.session(), reference, until_audit: AUDIT_EVERY }),
+            Some(fast) => Box::new(CheckedSession { fast: fast.session(), reference, seen: 0, audited: 0 }),
             None => reference,
         }
     }
@@ -58,21 +65,23 @@ impl Encoder for Checked {
 struct CheckedSession<'encoder> {
     fast: Box<dyn Session + 'encoder>,
     reference: Box<dyn Session + 'encoder>,
-    until_audit: u32,
+    /// In bytes.
+    seen: u64,
+    /// In bytes.
+    audited: u64,
 }
 
 impl Session for CheckedSession<'_> {
-    fn encode(&mut self, text: &str) -> Result<&[u32], String> {
+    fn encode(&mut self, text: &str) -> Result<&[u32], Fault> {
         if is_disputed(text) {
             return self.reference.encode(text);
         }
         let ids = self.fast.encode(text)?;
-        if self.until_audit > 0 {
-            self.until_audit -= 1;
-        } else if text.len() <= AUDIT_BYTES {
-            self.until_audit = AUDIT_EVERY;
+        self.seen += text.len() as u64;
+        if self.audited <= AUDIT_FIRST + self.seen / AUDIT_SHARE && text.len() <= AUDIT_LONGEST {
+            self.audited += text.len() as u64;
             if self.reference.encode(text)? != ids {
-                return Err(format!("the fast encoder {}", difference(text)));
+                return Err(Fault::Differs(difference(text)));
             }
         }
         Ok(ids)

@@ -38,6 +38,9 @@ static LEADS: [bool; 256] = leads();
 
 /// Whether `text` holds a disputed character.
 pub(super) fn is_disputed(text: &str) -> bool {
+    if text.is_ascii() {
+        return false;
+    }
     let leads = text.bytes().enumerate().filter(|&(_, byte)| LEADS[usize::from(byte)]);
     leads.map(|(at, _)| &text[at..]).filter_map(|rest| rest.chars().next()).any(is_disputed_char)
 }

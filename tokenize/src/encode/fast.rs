@@ -4,7 +4,7 @@ use serde_json::Value;
 use tokenizers_fast::pipeline::{EncodeOptions, Override, PipelineToken, PipelineTokenizer};
 use tokenizers_fast::{canonicalize_value, from_json};
 
-use super::{Encoder, Session};
+use super::{Encoder, Fault, Session};
 
 pub(super) struct Fast {
     inner: PipelineTokenizer,
@@ -45,12 +45,12 @@ struct FastSession<'encoder> {
 }
 
 impl Session for FastSession<'_> {
-    fn encode(&mut self, text: &str) -> Result<&[u32], String> {
+    fn encode(&mut self, text: &str) -> Result<&[u32], Fault> {
         self.ids.clear();
         self.encoder
             .inner
             .encode_into(text, &self.encoder.options, &mut self.ids)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| Fault::Failed(error.to_string()))?;
         Ok(PipelineToken::cast_slice(&self.ids))
     }
 }

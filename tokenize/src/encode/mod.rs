@@ -15,10 +15,10 @@ use crate::error::Error;
 /// Which encoder to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Backend {
-    /// The fast one if it agrees with the reference on every probe.
+    /// The fast one as long as it agrees with the reference.
     #[default]
     Auto,
-    /// The fast one; refused if it disagrees on any probe.
+    /// The fast one; an error once it disagrees with the reference.
     Fast,
     /// The reference, whatever the fast one does.
     Reference,
@@ -39,8 +39,19 @@ pub trait Session {
     ///
     /// # Errors
     ///
+    /// [`Fault::Differs`] if the fast encoder turns out not to be trusted.
+    fn encode(&mut self, text: &str) -> Result<&[u32], Fault>;
+}
+
+/// Why a text has no ids.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
     /// What the tokenizer said.
-    fn encode(&mut self, text: &str) -> Result<&[u32], String>;
+    #[error("{0}")]
+    Failed(String),
+    /// Where the two encoders differ.
+    #[error("the fast encoder {0}")]
+    Differs(String),
 }
 
 /// A Hugging Face tokenizer directory, loaded.
@@ -89,24 +100,20 @@ impl Tokenizer {
         };
         problem.map_or(Ok(()), |what| tokenizer.refuse_fast(&what))?;
         let sample: Vec<String> = sample::texts(&tokenizer.facts.special);
-        tokenizer.probe(sample.iter().map(String::as_str))?;
+        if let Some(what) = tokenizer.encoder.first_difference(sample.iter().map(String::as_str)) {
+            tokenizer.refuse_fast(&what)?;
+        }
         Ok(tokenizer)
-    }
-
-    /// Compares the two encoders on more texts; on any difference only the
-    /// reference remains.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Encode`] if the fast encoder was demanded and differs.
-    pub fn probe<'text>(&mut self, texts: impl Iterator<Item = &'text str>) -> Result<(), Error> {
-        let difference = self.encoder.first_difference(texts);
-        difference.map_or(Ok(()), |what| self.refuse_fast(&what))
     }
 
     /// The encoder to use.
     pub fn encoder(&self) -> &dyn Encoder {
         &self.encoder
+    }
+
+    /// The fast encoder without any supervision: for measuring only.
+    pub fn bare_fast(&self) -> Option<&dyn Encoder> {
+        self.encoder.bare_fast()
     }
 
     pub fn directory(&self) -> &Path {
@@ -146,9 +153,14 @@ impl Tokenizer {
         &self.warnings
     }
 
-    fn refuse_fast(&mut self, what: &str) -> Result<(), Error> {
+    /// Uses the reference alone from here on, and says why in a warning.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Differs`] if the fast encoder was demanded.
+    pub(crate) fn refuse_fast(&mut self, what: &str) -> Result<(), Error> {
         match self.backend {
-            Backend::Fast => return Err(Error::Encode { what: format!("the fast encoder {what}") }),
+            Backend::Fast => return Err(Error::Differs { what: what.to_owned() }),
             Backend::Auto => self.warnings.push(format!("the fast encoder {what}: the slow reference encoder is used")),
             Backend::Reference => {}
         }

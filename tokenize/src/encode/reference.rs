@@ -2,7 +2,7 @@
 
 use tokenizers::{Encoding, Tokenizer};
 
-use super::{Encoder, Session};
+use super::{Encoder, Fault, Session};
 
 pub(super) struct Reference {
     inner: Tokenizer,
@@ -60,8 +60,8 @@ struct ReferenceSession<'encoder> {
 }
 
 impl Session for ReferenceSession<'_> {
-    fn encode(&mut self, text: &str) -> Result<&[u32], String> {
-        self.encoding = self.encoder.inner.encode_fast(text, true).map_err(|error| error.to_string())?;
+    fn encode(&mut self, text: &str) -> Result<&[u32], Fault> {
+        self.encoding = self.encoder.inner.encode_fast(text, true).map_err(|error| Fault::Failed(error.to_string()))?;
         Ok(self.encoding.get_ids())
     }
 }

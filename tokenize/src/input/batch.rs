@@ -45,8 +45,7 @@ impl Batch {
             }
             Self::Lines { path, bytes, first_line } => {
                 let mut rows = 0;
-                let lines = bytes.split_inclusive(|&byte| byte == b'\n');
-                for (line, number) in lines.zip(*first_line..) {
+                for (line, number) in lines(bytes).zip(*first_line..) {
                     if line.trim_ascii().is_empty() {
                         continue;
                     }
@@ -60,6 +59,20 @@ impl Batch {
             }
         }
     }
+}
+
+/// The lines of `bytes`, without their newlines.
+fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        let line = &rest[..end];
+        rest = rest.get(end + 1..).unwrap_or_default();
+        Some(line)
+    })
 }
 
 /// The texts of one line in the order of the keys.

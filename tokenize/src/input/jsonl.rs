@@ -139,7 +139,7 @@ impl Lines {
         let mut buffer = vec![0; 1 << 16];
         loop {
             let count = self.file.read_at(&mut buffer, self.position).map_err(Error::io("read", &*self.path))?;
-            if let Some(at) = buffer[..count].iter().position(|&byte| byte == b'\n') {
+            if let Some(at) = memchr::memchr(b'\n', &buffer[..count]) {
                 self.position += at as u64 + 1;
                 self.next_line += 1;
                 return Ok(());
@@ -168,7 +168,7 @@ impl Lines {
                 self.done = true;
             } else if count == 0 {
                 self.done = true;
-            } else if let Some(last) = bytes[had..].iter().rposition(|&byte| byte == b'\n') {
+            } else if let Some(last) = memchr::memrchr(b'\n', &bytes[had..]) {
                 self.carry = bytes.split_off(had + last + 1);
             } else {
                 self.check_length(bytes.len())?;
@@ -176,7 +176,7 @@ impl Lines {
             }
             self.check_length_of_lines(&bytes)?;
             let first_line = self.next_line;
-            self.next_line += bytes.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            self.next_line += memchr::memchr_iter(b'\n', &bytes).count() as u64;
             if bytes.is_empty() {
                 return Ok(None);
             }
@@ -209,7 +209,7 @@ impl Lines {
 fn end_of_ours(bytes: &[u8], begin: u64, end: u64) -> Option<usize> {
     // A line begins after each newline; the one at or after `end - 1` decides.
     let from = usize::try_from(end.saturating_sub(1).saturating_sub(begin)).ok()?;
-    let at = bytes.get(from..)?.iter().position(|&byte| byte == b'\n')?;
+    let at = memchr::memchr(b'\n', bytes.get(from..)?)?;
     Some(from + at + 1)
 }
 
@@ -223,6 +223,6 @@ pub(super) fn count_newlines(path: &Path, until: u64) -> Result<u64, Error> {
         if count == 0 {
             return Ok(newlines);
         }
-        newlines += buffer[..count].iter().filter(|&&byte| byte == b'\n').count() as u64;
+        newlines += memchr::memchr_iter(b'\n', &buffer[..count]).count() as u64;
     }
 }
