@@ -252,15 +252,10 @@ async fn stream(logs: &Logs, channel: Channel, backoff: &mut Backoff) -> Result<
             }
         }
         let pause = if idle { IDLE } else { Duration::ZERO };
-        match tokio::time::timeout(pause, answers.message()).await {
-            Ok(answer) => match answer? {
-                Some(held) => {
-                    backoff.reset();
-                    logs.held(&held);
-                }
-                None => return Ok(()),
-            },
-            Err(_) => {}
+        if let Ok(answer) = tokio::time::timeout(pause, answers.message()).await {
+            let Some(held) = answer? else { return Ok(()) };
+            backoff.reset();
+            logs.held(&held);
         }
     }
 }

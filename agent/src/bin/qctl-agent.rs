@@ -1,6 +1,5 @@
 //! The agent of one host.
 
-use std::error::Error as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 

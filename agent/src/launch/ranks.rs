@@ -190,7 +190,7 @@ mod tests {
     }
 
     fn built(assignment: &Assignment, dir: &Path) -> Result<Vec<Process>, Refusal> {
-        let environment = Environment::from([("PATH".to_owned(), std::env::var("PATH").unwrap())]);
+        let environment = Environment::from([("PATH".to_owned(), std::env::var("PATH").unwrap_or_default())]);
         let from = Ingredients { assignment, seat_dir: dir, bin_dir: dir, environment: &environment };
         super::super::build(&from).map(|l| l.processes)
     }

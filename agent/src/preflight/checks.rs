@@ -157,9 +157,8 @@ async fn devices(env: &Environment) -> Vec<Finding> {
             "install the Ascend driver and put `npu-smi` in PATH, or set `runtime.device: cpu`",
         ))]
     };
-    let program = match find_program("npu-smi", Path::new("/"), env) {
-        Ok(program) => program,
-        Err(_) => return missing("this node shows no NPU: `npu-smi` is not in PATH".into()),
+    let Ok(program) = find_program("npu-smi", Path::new("/"), env) else {
+        return missing("this node shows no NPU: `npu-smi` is not in PATH".into());
     };
     let mut command = Command::new(program);
     command.arg("info").env_clear().envs(env).stdin(Stdio::null()).kill_on_drop(true);

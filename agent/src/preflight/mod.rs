@@ -57,15 +57,16 @@ pub async fn run(
     let mut environment = crate::launch::Environment::new();
     for (done, check) in (0_u64..).zip(&plan) {
         progress(host, attempt, done, total);
-        let found = match check {
-            Check::Environment => match crate::launch::gather(&assignment.runtime.clone().unwrap_or_default()).await {
+        let found = if *check == Check::Environment {
+            match crate::launch::gather(&assignment.runtime.clone().unwrap_or_default()).await {
                 Ok(gathered) => {
                     environment = gathered;
                     vec![Finding::Ok(format!("environment of {} variables", environment.len()))]
                 }
                 Err(refusal) => vec![Finding::Fail(refusal)],
-            },
-            other => checks::run(other, assignment, body, &environment).await,
+            }
+        } else {
+            checks::run(check, assignment, body, &environment).await
         };
         write(log, &found);
         findings.extend(found);

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// Set to `1`, it makes the shim do without.
 pub const SWITCH: &str = "QCTL_NO_CGROUP";
 
-const CGROUP2_MAGIC: i64 = 0x6367_7270;
+const CGROUP2_MAGIC: i128 = 0x6367_7270;
 
 /// A cgroup that this process made.
 #[derive(Debug)]
@@ -34,7 +34,7 @@ impl Cgroup {
         let listed = fs::read_to_string("/proc/self/cgroup").ok()?;
         let home = mount.join(own_path(&listed)?.trim_start_matches('/'));
         let magic = rustix::fs::statfs(&home).ok()?.f_type;
-        if i64::try_from(magic).ok()? != CGROUP2_MAGIC {
+        if i128::from(magic) != CGROUP2_MAGIC {
             return None;
         }
         let path = home.join(name);
