@@ -1,8 +1,10 @@
 //! The file as it is written: every key, its type and its meaning.
 //!
-//! The doc comments here are the descriptions of the JSON Schema. All keys are
-//! optional to the reader; what must be there is decided by the checks, which
-//! can name everything that is missing at once.
+//! The doc comments here are the descriptions of the JSON Schema and of the
+//! reference: a sentence that begins with `Default` or `Required` says what holds
+//! where the key is absent, `Default X.` an exact value. Ranges are those of the
+//! checks. All keys are optional to the reader; what must be there is decided by
+//! the checks, which can name everything that is missing at once.
 
 mod scalar;
 mod stages;
@@ -25,9 +27,10 @@ use crate::words::{Device, Storage};
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Pipeline", extend("required" = ["name", "stages"]))]
 pub(crate) struct SpecFile {
-    /// Name of the job: lower-case letters, digits and hyphens, at most 63. In use until the job ends.
+    /// Name of the job: lower-case letters, digits and hyphens; in use until the job ends.
+    #[schemars(length(min = 1, max = 63), extend("pattern" = "^[a-z0-9][a-z0-9-]*$"))]
     pub(crate) name: Option<String>,
-    /// Absolute directory from which relative paths are seen, on every node.
+    /// Absolute directory from which relative paths are seen, on every node. Required with any stage but `preflight` and those of your own.
     pub(crate) workdir: Option<String>,
     /// How the model is cut, for conversion and training alike.
     pub(crate) parallel: Option<ParallelFile>,
@@ -37,11 +40,12 @@ pub(crate) struct SpecFile {
     pub(crate) dataset: Option<DatasetFile>,
     /// What a login shell would have given to every process.
     pub(crate) runtime: Option<RuntimeFile>,
-    /// `local` (default): every node has its own disk. `shared`: paths mean the same files everywhere.
+    /// `local`: every node has its own disk; `shared`: paths mean the same files everywhere. Default `local`.
     pub(crate) storage: Option<Storage>,
-    /// Place in the queue: higher goes first. Default 0, from -1000 to 1000.
+    /// Place in the queue: higher goes first. Default 0.
+    #[schemars(range(min = -1000, max = 1000))]
     pub(crate) priority: Option<i32>,
-    /// What is done. `preflight`, `convert`, `preprocess`, `train` and `export` are known; any other name is a stage of your own with `run`.
+    /// What is done: `preflight`, `convert`, `preprocess`, `train`, `export`, and under any other name a stage of your own with `run`.
     pub(crate) stages: Option<StagesFile>,
 }
 
@@ -50,9 +54,11 @@ pub(crate) struct SpecFile {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Parallel")]
 pub(crate) struct ParallelFile {
-    /// Tensor-parallel size. Default 1. Must divide heads, key/value heads and FFN width.
+    /// Tensor-parallel size: divides heads, key/value heads and FFN width. Default 1.
+    #[schemars(range(min = 1, max = 1024))]
     pub(crate) tp: Option<u32>,
-    /// Pipeline-parallel size. Default 1. Must divide the number of layers.
+    /// Pipeline-parallel size: divides the number of layers. Default 1.
+    #[schemars(range(min = 1, max = 1024))]
     pub(crate) pp: Option<u32>,
 }
 
@@ -61,9 +67,9 @@ pub(crate) struct ParallelFile {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Model")]
 pub(crate) struct ModelFile {
-    /// Directory in Hugging Face format: `config.json`, `*.safetensors`, tokenizer files.
+    /// Directory in Hugging Face format: `config.json`, `*.safetensors`, tokenizer files. Required with `convert`, `preprocess`, `export`, and `train` unless it says `derive: false`.
     pub(crate) hf_dir: Option<String>,
-    /// Not supported yet: fetch the model beforehand.
+    /// Refused as not supported yet: fetch the model beforehand.
     pub(crate) download: Option<DownloadFile>,
 }
 
@@ -72,7 +78,7 @@ pub(crate) struct ModelFile {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Download")]
 pub(crate) struct DownloadFile {
-    /// Repository on ModelScope.
+    /// Repository on ModelScope; shown in the hint.
     pub(crate) modelscope: Option<String>,
     /// Repository on Hugging Face.
     pub(crate) huggingface: Option<String>,
@@ -83,7 +89,8 @@ pub(crate) struct DownloadFile {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Dataset")]
 pub(crate) struct DatasetFile {
-    /// Parquet or JSON-lines files, read in this order.
+    /// Parquet or JSON-lines files, read in this order. Required with `preprocess`.
+    #[schemars(length(max = 10_000))]
     pub(crate) files: Vec<String>,
 }
 
@@ -94,12 +101,13 @@ pub(crate) struct DatasetFile {
 pub(crate) struct RuntimeFile {
     /// Python interpreter: a path, or a name found in PATH. Default `python3`.
     pub(crate) python: Option<String>,
-    /// Shell files that are sourced once per node, such as CANN's `set_env.sh`.
+    /// Shell files that are sourced once per node, such as CANN's `set_env.sh`. Default `[]`.
     pub(crate) source: Vec<String>,
     /// Directory that holds MindSpeed-LLM, MindSpeed, Megatron-LM and MSAdapter; put on PYTHONPATH.
     pub(crate) mindspeed_root: Option<String>,
-    /// Variables set last. Never put secrets here: they are shown by `describe`.
+    /// Variables set last; never put secrets here, since they are stored and shown. Default `{}`.
+    #[schemars(extend("maxProperties" = 256))]
     pub(crate) env: BTreeMap<String, Written>,
-    /// `ascend` (default) or `cpu`: then a configured slot stands for an NPU.
+    /// `ascend`, or `cpu`: then a configured slot stands for an NPU. Default `ascend`.
     pub(crate) device: Option<Device>,
 }

@@ -33,11 +33,12 @@ pub(crate) enum RecomputeFile {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Recompute", extend("required" = ["granularity"]))]
 pub(crate) struct RecomputeKeys {
-    /// `full` or `selective`.
+    /// `full`: whole layers; `selective`: the attention core.
     pub(crate) granularity: Option<Granularity>,
-    /// `uniform` or `block`; with `full` only.
+    /// `uniform`: all layers, in blocks of equal size; `block`: the first ones of each pipeline stage; with `full` only. Default `uniform`.
     pub(crate) method: Option<Method>,
-    /// Layers of a block; with `full` only.
+    /// Layers of a block; with `full` only. Default 1.
+    #[schemars(range(min = 1, max = 10_000))]
     pub(crate) num_layers: Option<u32>,
 }
 
@@ -168,6 +169,6 @@ impl JsonSchema for IterationFile {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        schemars::json_schema!({ "anyOf": [{ "const": "latest" }, { "type": "integer", "minimum": 1 }] })
+        schemars::json_schema!({ "anyOf": [{ "const": "latest" }, { "type": "integer", "minimum": 1, "maximum": 9_999_999 }] })
     }
 }

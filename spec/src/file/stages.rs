@@ -36,9 +36,10 @@ pub(crate) enum StageFile {
 pub(crate) struct PreflightFile {
     /// Versions that every node must have.
     pub(crate) require: RequireFile,
-    /// Stages that must have succeeded before, beside the usual ones.
+    /// Stages that must have succeeded before, beside the usual ones. Default `[]`.
     pub(crate) after: Vec<String>,
-    /// Variables for this stage's processes alone.
+    /// Variables for this stage's processes alone. Default `{}`.
+    #[schemars(extend("maxProperties" = 256))]
     pub(crate) env: BTreeMap<String, Written>,
 }
 
@@ -62,111 +63,136 @@ pub(crate) struct RequireFile {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Convert", extend("required" = ["save_dir"]))]
 pub(crate) struct ConvertFile {
-    /// `native` (default).
+    /// `native`: this project's own; `mindspeed`, the reference scripts, is refused as not supported yet. Default `native`.
     pub(crate) engine: Option<Engine>,
-    /// Directory of the converted checkpoint (the parent of `iter_0000001`).
+    /// Directory of the converted checkpoint: the parent of `iter_0000001`.
     pub(crate) save_dir: Option<String>,
     /// Type of the written tensors. Default: the model's own.
     pub(crate) dtype: Option<Dtype>,
     /// The padded vocabulary is a multiple of this times tp. Default 1.
+    #[schemars(range(min = 1, max = 65_536))]
     pub(crate) make_vocab_size_divisible_by: Option<u32>,
     /// How often a failed task is tried again. Default 2.
+    #[schemars(range(max = 100))]
     pub(crate) retries: Option<u32>,
-    /// Stages that must have succeeded before, beside the usual ones.
+    /// Stages that must have succeeded before, beside the usual ones. Default `[]`.
     pub(crate) after: Vec<String>,
-    /// Variables for this stage's processes alone.
+    /// Variables for this stage's processes alone. Default `{}`.
+    #[schemars(extend("maxProperties" = 256))]
     pub(crate) env: BTreeMap<String, Written>,
 }
 
-/// Text to token files.
+/// Text to token files, one task for each slice of the input.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Preprocess", extend("required" = ["output_prefix"]))]
 pub(crate) struct PreprocessFile {
-    /// `native` (default).
+    /// `native`: this project's own; `mindspeed`, the reference scripts, is refused as not supported yet. Default `native`.
     pub(crate) engine: Option<Engine>,
     /// Beginning of the output's path: `./dataset/alpaca` gives `./dataset/alpaca_text_document.bin` and `.idx`.
     pub(crate) output_prefix: Option<String>,
     /// Threads of each task. Default 4.
+    #[schemars(range(min = 1, max = 1024))]
     pub(crate) workers: Option<u32>,
     /// Columns to read, one pair of files each. Default `[text]`.
+    #[schemars(length(min = 1, max = 16))]
     pub(crate) json_keys: Option<Vec<String>>,
-    /// Ends each document with the tokenizer's end-of-text token. Default false, as the reference does.
+    /// Ends each document with the tokenizer's end-of-text token; the reference does so only when asked, too. Default false.
     pub(crate) append_eod: Option<bool>,
-    /// Documents of this many tokens and more are left out. Default: none are.
+    /// Documents of this many tokens and more are left out. Default: no limit.
+    #[schemars(range(min = 1, max = 16_777_216))]
     pub(crate) seq_length: Option<u64>,
     /// Tasks that the input is split into; the result does not depend on it. Default: one for each agent.
+    #[schemars(range(min = 1, max = 4096))]
     pub(crate) shards: Option<u32>,
     /// How often a failed task is tried again. Default 2.
+    #[schemars(range(max = 100))]
     pub(crate) retries: Option<u32>,
-    /// Stages that must have succeeded before, beside the usual ones.
+    /// Stages that must have succeeded before, beside the usual ones. Default `[]`.
     pub(crate) after: Vec<String>,
-    /// Variables for this stage's processes alone.
+    /// Variables for this stage's processes alone. Default `{}`.
+    #[schemars(extend("maxProperties" = 256))]
     pub(crate) env: BTreeMap<String, Written>,
 }
 
-/// Training ranks over one or more nodes.
+/// Trains: one task of ranks over one or more nodes.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Train")]
 pub(crate) struct TrainFile {
-    /// `ranks` (default): the agents start scheduler and ranks. `msrun`: one msrun on each node.
+    /// `ranks`: the agents start scheduler and ranks; `msrun`: one msrun on each node. Default `ranks`.
     pub(crate) launcher: Option<Launcher>,
-    /// Training script. Default `pretrain_gpt.py`.
+    /// Training script; a bare name is seen from `MindSpeed-LLM` in `runtime.mindspeed_root` where that is given. Default `pretrain_gpt.py`.
     pub(crate) script: Option<String>,
-    /// Nodes. Default 1.
+    /// Nodes that train together. Default 1.
+    #[schemars(range(min = 1, max = 4096))]
     pub(crate) nodes: Option<u32>,
-    /// Ranks, thus devices, on each node. Default on one node: tp x pp.
+    /// Ranks, thus devices, on each node: a multiple of tp. Default: tp x pp / `nodes`, where that is whole.
+    #[schemars(range(min = 1, max = 256))]
     pub(crate) ranks_per_node: Option<u32>,
-    /// Tokens of a sample (`--seq-length` and `--max-position-embeddings`).
+    /// Tokens of a sample: `--seq-length` and `--max-position-embeddings`. Required unless `derive: false`.
+    #[schemars(range(min = 1, max = 16_777_216))]
     pub(crate) seq_length: Option<u64>,
     /// Samples of a micro batch. Default 1.
+    #[schemars(range(min = 1, max = 16_777_216))]
     pub(crate) micro_batch_size: Option<u64>,
-    /// Samples of an iteration: a multiple of micro_batch_size x dp.
+    /// Samples of an iteration: a multiple of `micro_batch_size` x dp. Required unless `derive: false`.
+    #[schemars(range(min = 1, max = 16_777_216))]
     pub(crate) global_batch_size: Option<u64>,
-    /// Last iteration. A converted checkpoint starts at 1, so `20` runs 2 to 20.
+    /// Last iteration; a converted checkpoint is iteration 1, so `20` runs 2 to 20. Required unless `derive: false`.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub(crate) train_iters: Option<u64>,
-    /// `none` (default) or a mapping.
+    /// Activations that are computed again instead of kept. Default `none`.
     pub(crate) recompute: Option<RecomputeFile>,
-    /// Directory of checkpoints.
+    /// Directory of checkpoints; not the convert stage's. Required unless `derive: false`.
     pub(crate) save_dir: Option<String>,
-    /// Checkpoint to start from. Default: the convert stage's.
+    /// Checkpoint to start from. Default: the convert stage's; without one, random weights.
     pub(crate) load_dir: Option<String>,
-    /// Prefix of the token files. Default: the preprocess stage's first pair.
+    /// Prefix of the token files. Default: the preprocess stage's first pair; required without one, unless `derive: false`.
     pub(crate) data_path: Option<String>,
     /// Learning rate at its peak. Default 1.25e-6.
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1000))]
     pub(crate) lr: Option<Decimal>,
-    /// Learning rate at the end. Default 1.25e-7.
+    /// Learning rate at the end, at most `lr`. Default 1.25e-7.
+    #[schemars(extend("minimum" = 0, "maximum" = 1000))]
     pub(crate) min_lr: Option<Decimal>,
     /// Iterations between checkpoints. Default 2000.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub(crate) save_interval: Option<u64>,
     /// Iterations between log lines. Default 1.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub(crate) log_interval: Option<u64>,
     /// Iterations between evaluations. Default 2000.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
     pub(crate) eval_interval: Option<u64>,
-    /// Seed. Default 1234.
+    /// Seed of all random numbers: `--seed`. Default 1234.
+    #[schemars(range(max = 4_294_967_295_u32))]
     pub(crate) seed: Option<u64>,
-    /// Saves optimizer and random state too, so that a run can be resumed exactly. Default false, as in the tutorial.
+    /// Saves optimizer and random state too, so that a run can be resumed exactly; the tutorial does not. Default false.
     pub(crate) checkpoint_optimizer: Option<bool>,
-    /// How a restart goes on: `exact`, `weights` or `never`. Default `exact` with checkpoint_optimizer, else `weights`.
+    /// How a restart goes on: `exact` with optimizer and random state, `weights` with a fresh optimizer, `never` from the beginning. Default: `exact` with `checkpoint_optimizer`, else `weights`; `never` where nothing is saved.
     pub(crate) resume: Option<Resume>,
-    /// Warns when the first loss is that of random weights. Default true if a checkpoint is loaded.
+    /// Warns when the first loss is that of random weights. Default: true where a checkpoint is loaded.
     pub(crate) expect_pretrained: Option<bool>,
     /// Ends a run whose checkpoint is missing instead of starting from random weights. Default true.
     pub(crate) exit_on_missing_checkpoint: Option<bool>,
-    /// Derives the model's and the training's arguments. Default true; false passes `args`, `--load` and `--save` alone.
+    /// Derives the model's and the training's arguments; false passes `args`, `--load` and `--save` alone. Default true.
     pub(crate) derive: Option<bool>,
-    /// Derived flags to leave out, with their values.
+    /// Derived flags to leave out, with their values. Default `[]`.
     pub(crate) without: Vec<String>,
-    /// Arguments appended as they are; the last of two equal flags counts.
+    /// Arguments appended as they are; the last of two equal flags counts. Default `[]`.
+    #[schemars(length(max = 4096))]
     pub(crate) args: Vec<Written>,
-    /// Command of the scheduler process. Default: python runs MindSpore's `init()`. Empty: no scheduler.
+    /// Command of the scheduler process; an empty list: none. Default: `runtime.python` runs MindSpore's `init()`.
+    #[schemars(length(max = 4096))]
     pub(crate) scheduler: Option<Vec<Written>>,
     /// How often a failed run is started again. Default 3.
+    #[schemars(range(max = 100))]
     pub(crate) retries: Option<u32>,
-    /// Stages that must have succeeded before, beside the usual ones.
+    /// Stages that must have succeeded before, beside the usual ones. Default `[]`.
     pub(crate) after: Vec<String>,
-    /// Variables for this stage's processes alone.
+    /// Variables for this stage's processes alone. Default `{}`.
+    #[schemars(extend("maxProperties" = 256))]
     pub(crate) env: BTreeMap<String, Written>,
 }
 
@@ -175,34 +201,38 @@ pub(crate) struct TrainFile {
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "Export")]
 pub(crate) struct ExportFile {
-    /// `native` (default).
+    /// `native`: this project's own; `mindspeed`, the reference scripts, is refused as not supported yet. Default `native`.
     pub(crate) engine: Option<Engine>,
-    /// Stage whose checkpoint is taken: `train` (default where there is one) or `convert`.
+    /// Stage whose checkpoint is taken: `train` or `convert`. Default: `train` where there is one, else `convert`.
     pub(crate) from: Option<String>,
-    /// `latest` (default) or an iteration.
+    /// Iteration whose checkpoint is taken. Default `latest`.
     pub(crate) iteration: Option<IterationFile>,
     /// The result goes to `mg2hf` in here. Default: the model's directory, as the reference does.
     pub(crate) save_dir: Option<String>,
     /// How often a failed task is tried again. Default 2.
+    #[schemars(range(max = 100))]
     pub(crate) retries: Option<u32>,
-    /// Stages that must have succeeded before, beside the usual ones.
+    /// Stages that must have succeeded before, beside the usual ones. Default `[]`.
     pub(crate) after: Vec<String>,
-    /// Variables for this stage's processes alone.
+    /// Variables for this stage's processes alone. Default `{}`.
+    #[schemars(extend("maxProperties" = 256))]
     pub(crate) env: BTreeMap<String, Written>,
 }
 
-/// A stage of your own.
+/// A stage of your own: any command, under any other name.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(rename = "RunStage", extend("required" = ["run"]))]
 pub(crate) struct RunStageFile {
-    /// What is run.
+    /// The command, and how often it is run.
     pub(crate) run: Option<RunFile>,
     /// How often a failed task is tried again. Default 0.
+    #[schemars(range(max = 100))]
     pub(crate) retries: Option<u32>,
-    /// Stages that must have succeeded before.
+    /// Stages that must have succeeded before. Default `[]`.
     pub(crate) after: Vec<String>,
-    /// Variables for this stage's processes alone.
+    /// Variables for this stage's processes alone. Default `{}`.
+    #[schemars(extend("maxProperties" = 256))]
     pub(crate) env: BTreeMap<String, Written>,
 }
 
@@ -212,12 +242,16 @@ pub(crate) struct RunStageFile {
 #[schemars(rename = "Run", extend("required" = ["argv"]))]
 pub(crate) struct RunFile {
     /// Program and arguments; no shell looks at them.
+    #[schemars(length(min = 1, max = 4096))]
     pub(crate) argv: Vec<Written>,
     /// Tasks that run it. Default 1.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub(crate) count: Option<u32>,
     /// Processes of each task, started together. Default 1.
+    #[schemars(range(min = 1, max = 4096))]
     pub(crate) ranks: Option<u32>,
-    /// Devices of each process. Default 0: none.
+    /// Devices of each process. Default 0.
+    #[schemars(range(max = 64))]
     pub(crate) slots: Option<u32>,
 }
 
@@ -272,6 +306,7 @@ impl JsonSchema for StagesFile {
         schemars::json_schema!({
             "type": "object",
             "minProperties": 1,
+            "maxProperties": 64,
             "properties": {
                 "preflight": preflight,
                 "convert": convert,

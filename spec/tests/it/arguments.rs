@@ -39,7 +39,7 @@ fn scenario(recompute: bool) -> spec::Spec {
     }
 }
 
-fn reference(recompute: bool) -> Vec<String> {
+pub(crate) fn reference(recompute: bool) -> Vec<String> {
     let spec = scenario(recompute);
     train::reference_arguments(&spec, spec.train().unwrap(), &qwen7b())
 }
@@ -52,7 +52,7 @@ fn both_scenarios_are_the_tutorials_word_for_word() {
     assert_eq!(reference(true), words(&recompute));
 }
 
-fn reference_data() -> PathBuf {
+pub(crate) fn reference_data() -> PathBuf {
     std::env::var_os("QCTL_REFERENCE_DATA")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared"), PathBuf::from)
 }

@@ -3,9 +3,12 @@
 
 mod arguments;
 mod corrections;
+mod docs;
+mod examples;
 mod hostile;
 mod overrides;
 mod plan;
+mod ranges;
 mod refusals;
 mod schema;
 mod support;
