@@ -1,2 +1,11 @@
-//! The server: gRPC in, planner, store, effects out.
-fn main() {}
+//! `qctl-controller`.
+
+mod command;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    command::Cli::parse().run()
+}

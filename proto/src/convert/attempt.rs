@@ -137,10 +137,7 @@ mod tests {
         let kept = Failure::try_from(wire.clone()).unwrap().evidence;
         assert_eq!((kept.len(), kept[19].starts_with("49x"), kept[19].len()), (20, true, 1000));
         wire.cause = "boredom".into();
-        assert_eq!(
-            Failure::try_from(wire).unwrap_err().to_string(),
-            "field `cause` has the unknown value `boredom`"
-        );
+        assert_eq!(Failure::try_from(wire).unwrap_err().to_string(), "field `cause` has the unknown value `boredom`");
     }
 
     #[test]

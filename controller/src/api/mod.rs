@@ -1,0 +1,35 @@
+//! What users and programs ask: decode, ask, encode.
+
+pub mod checkpoints;
+pub mod cluster;
+pub mod jobs;
+pub mod nodes;
+pub(crate) mod peer;
+mod refusal;
+mod resolve;
+mod watch;
+
+pub(crate) use refusal::refuse;
+
+use tonic::Status;
+
+use crate::driver;
+
+impl From<driver::Error> for Status {
+    fn from(error: driver::Error) -> Self {
+        let message = chain(&error);
+        refuse(tonic::Code::Unavailable, message, error.hint())
+    }
+}
+
+/// An error and its sources, in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

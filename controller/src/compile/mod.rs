@@ -1,0 +1,103 @@
+//! From a user's file to a job: parse, look, compile, take over what is there.
+
+mod lower;
+mod parse;
+mod plan;
+mod reuse;
+mod survey;
+
+use std::sync::Arc;
+
+use model::{DeviceKind, Job, NodeId};
+use proto::v1;
+use spec::plan::{Pipeline, wanted};
+use tonic::{Code, Status};
+
+use crate::api::refuse;
+use crate::driver::Handle;
+use crate::sessions::{Registry, Surveys};
+
+/// Turns submissions into jobs, with the help of agents that see files.
+#[derive(Clone, Debug)]
+pub struct Compiler {
+    driver: Handle,
+    agents: Arc<Registry>,
+    surveys: Surveys,
+}
+
+/// A job that may be submitted, and what to tell its user.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    pub(crate) job: Job,
+    pub(crate) warnings: Vec<String>,
+    /// Stages taken over, each with its reason.
+    pub(crate) reused: Vec<String>,
+}
+
+/// A node that may be asked.
+#[derive(Clone, Debug)]
+struct Ready {
+    id: NodeId,
+    boot_id: String,
+}
+
+impl Compiler {
+    /// Asks agents through `surveys` and the world through `driver`.
+    #[must_use]
+    pub fn new(driver: Handle, agents: Arc<Registry>, surveys: Surveys) -> Self {
+        Self { driver, agents, surveys }
+    }
+
+    /// Compiles a submission of `owner`.
+    pub(crate) async fn compile(&self, request: &v1::SubmitRequest, owner: &str) -> Result<Compiled, Status> {
+        let spec = parse::parse(request)?;
+        let device = lower::device(spec.runtime.device);
+        let wanted = wanted(&spec);
+        let looks = wanted != spec::plan::Wanted::default();
+        let checks = spec.stages.iter().any(|stage| matches!(stage.body, spec::spec::StageBody::Preflight(_)));
+        let nodes = if looks || checks { self.wait_for_agents(device).await? } else { self.ready(device).await? };
+        let (survey, remarks) = self.look(&spec, &wanted, &nodes).await;
+        let pipeline = spec::plan::compile(&spec, &survey).map_err(|problems| parse::refused(&problems, &remarks))?;
+        let warnings = warnings(&pipeline);
+        let mut job = lower::job(&pipeline, request, owner, &nodes)?;
+        let reused = self.take_over(&mut job).await?;
+        Ok(Compiled { job, warnings, reused })
+    }
+
+    /// Nodes of `device` kind that may get work, in id order.
+    async fn ready(&self, device: DeviceKind) -> Result<Vec<Ready>, Status> {
+        let look = move |world: &planner::World| {
+            let usable = world.ready(device).filter(|view| view.takes_work());
+            usable.map(|view| Ready { id: view.record.id.clone(), boot_id: view.record.boot_id.clone() }).collect()
+        };
+        Ok(self.driver.read(look).await?)
+    }
+
+    /// As [`Self::ready`], but waits for the first: agents come back one after
+    /// the other when a controller has just started.
+    async fn wait_for_agents(&self, device: DeviceKind) -> Result<Vec<Ready>, Status> {
+        let until = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+        let mut arrivals = self.agents.arrivals();
+        loop {
+            arrivals.mark_unchanged();
+            let ready = self.ready(device).await?;
+            if !ready.is_empty() {
+                return Ok(ready);
+            }
+            let waited = tokio::time::timeout_at(until, arrivals.changed()).await;
+            if !matches!(waited, Ok(Ok(()))) {
+                let kind = lower::device_name(device);
+                return Err(refuse(
+                    Code::FailedPrecondition,
+                    format!("no agent with {kind} devices is connected, and the job's files must be seen first"),
+                    Some("start an agent (qctl-agent), or check the connected ones: qctl nodes".to_owned()),
+                ));
+            }
+        }
+    }
+}
+
+fn warnings(pipeline: &Pipeline) -> Vec<String> {
+    let stages = pipeline.stages.iter().flat_map(|stage| &stage.warnings);
+    pipeline.warnings.iter().chain(stages).map(ToString::to_string).collect()
+}

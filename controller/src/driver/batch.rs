@@ -1,0 +1,198 @@
+//! What one commit carries, and what follows it.
+
+use std::collections::BTreeSet;
+
+use model::{Event, JobId};
+use planner::{Effect, Input, Reply, World, Write};
+use store::{Store, record};
+use tokio_util::sync::CancellationToken;
+
+use super::request::{Request, Waiter};
+use super::{Driver, Error, Stepped, now};
+use crate::{assignment, ids};
+
+/// Inputs that were stepped, and what waits for their commit.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) dirty: BTreeSet<Write>,
+    pub(super) events: Vec<Event>,
+    pub(super) effects: Vec<Effect>,
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) later: Vec<Request>,
+    /// Old jobs that were taken out of the world.
+    pub(super) forgotten: BTreeSet<JobId>,
+}
+
+/// A caller, and what to tell it once the commit is through.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) waiter: Waiter,
+    pub(super) reply: Option<Reply>,
+    /// A user's input, kept so that it can be stepped again after a reload.
+    /// Agents say theirs again in their next session.
+    pub(super) again: Option<Box<Input>>,
+    pub(super) tries: u32,
+}
+
+/// What one commit writes.
+#[derive(Debug)]
+pub(super) struct Writes {
+    puts: Vec<(String, Vec<u8>)>,
+    gone: BTreeSet<JobId>,
+}
+
+/// Old jobs taken out by one batch at most.
+const FORGOTTEN: usize = 16;
+
+impl Batch {
+    /// Records that a commit of this batch would write.
+    pub(super) fn writes(&self) -> usize {
+        self.dirty.len() + self.events.len() + self.forgotten.len()
+    }
+}
+
+impl<S: Store> Driver<S> {
+    /// Steps or sets aside one request.
+    pub(super) fn take(&mut self, batch: &mut Batch, request: Request) {
+        match request {
+            Request::Step(input, waiter) => self.take_input(batch, input, waiter, 0),
+            request @ (Request::Read(_) | Request::Events { .. }) => batch.later.push(request),
+        }
+    }
+
+    pub(super) fn take_input(&mut self, batch: &mut Batch, mut input: Box<Input>, waiter: Waiter, tries: u32) {
+        if let Input::Submit(job) = input.as_mut() {
+            job.id = ids::fresh(&self.world);
+            job.submitted = now();
+        }
+        let reply = self.step(batch, &input);
+        let again = match *input {
+            Input::Submit(_) | Input::Cancel { .. } => Some(input),
+            Input::Hello { .. }
+            | Input::Beat { .. }
+            | Input::Report { .. }
+            | Input::SessionLost { .. }
+            | Input::Tick => None,
+        };
+        batch.waiting.push(Waiting { waiter, reply, again, tries });
+    }
+
+    /// Takes the oldest ended jobs out, beyond those that are kept.
+    pub(super) fn forget_old(&mut self, batch: &mut Batch) {
+        let keep = self.config.policy.keep_ended_jobs;
+        let ends = batch.dirty.iter().any(|write| matches!(write, Write::Job(_)));
+        if !ends || self.world.jobs.len() <= keep {
+            return;
+        }
+        let ended = self.world.jobs.values().filter_map(|job| Some((job.ended?, job.id.clone())));
+        let mut ended: Vec<_> = ended.collect();
+        ended.sort_unstable();
+        let excess = ended.len().saturating_sub(keep).min(FORGOTTEN);
+        for (_, id) in ended.into_iter().take(excess) {
+            self.world.forget_job(&id);
+            batch.forgotten.insert(id);
+        }
+    }
+
+    /// Commits a batch, then answers and tells; or recovers.
+    pub(super) async fn save(&mut self, mut batch: Batch, stop: &CancellationToken) -> Result<(), Error> {
+        self.forget_old(&mut batch);
+        match self.commit(self.encode(&batch)).await {
+            Ok(()) => {
+                self.pause.reset();
+                self.finish(batch).await;
+                Ok(())
+            }
+            Err(error) => self.recover(batch, error, stop).await,
+        }
+    }
+
+    /// The records of a batch, as the world has them at its end.
+    pub(super) fn encode(&self, batch: &Batch) -> Writes {
+        let gone = &batch.forgotten;
+        let puts = batch.dirty.iter().filter_map(|write| encode(&self.world, write));
+        let events = batch.events.iter().filter(|event| !gone.contains(&event.job)).map(record::event);
+        Writes { puts: puts.chain(events).collect(), gone: gone.clone() }
+    }
+
+    pub(super) async fn commit(&mut self, writes: Writes) -> Result<(), store::Error> {
+        let Writes { puts, gone } = writes;
+        if puts.is_empty() && gone.is_empty() {
+            return Ok(());
+        }
+        let mut deletes = Vec::new();
+        for job in &gone {
+            deletes.extend(self.keys_of(job).await?);
+        }
+        self.store.commit(self.epoch, store::Batch { seq: self.seq + 1, puts, deletes }).await?;
+        self.seq += 1;
+        Ok(())
+    }
+
+    /// Keys of a job that the planner has forgotten.
+    async fn keys_of(&mut self, job: &JobId) -> Result<Vec<String>, store::Error> {
+        let mut keys = Vec::new();
+        for prefix in [format!("jobs/{job}/"), format!("events/{job}/")] {
+            keys.extend(self.store.load(&prefix).await?.into_iter().map(|(key, _)| key));
+        }
+        Ok(keys)
+    }
+
+    /// All is saved: agents first, they have work to do.
+    pub(super) async fn finish(&mut self, batch: Batch) {
+        self.tell_agents(&batch.effects);
+        let changed = changed_jobs(&batch);
+        self.events.append(batch.events);
+        for waiting in batch.waiting {
+            // A caller that went away needs no answer.
+            let _ = waiting.waiter.send(Ok(Stepped { reply: waiting.reply, epoch: self.epoch }));
+        }
+        for job in changed {
+            self.changes.touch(&job);
+        }
+        for request in batch.later {
+            self.look(request).await;
+        }
+    }
+
+    fn tell_agents(&self, effects: &[Effect]) {
+        for effect in effects {
+            let Some((node, message)) = assignment::message(&self.world, self.epoch, effect) else { continue };
+            if !self.agents.tell(&node, message) {
+                tracing::debug!(%node, "a hint was dropped; the next beat repeats it");
+            }
+        }
+    }
+
+    async fn look(&mut self, request: Request) {
+        match request {
+            Request::Step(_, waiter) => drop(waiter.send(Err(Error::Stopped))),
+            Request::Read(look) => look(&self.world),
+            Request::Events { job, after, reply } => {
+                let newest = self.world.jobs.get(&job).map_or(0, |job| job.last_event);
+                drop(reply.send(self.events.after(&mut self.store, &job, after, newest).await));
+            }
+        }
+    }
+}
+
+fn encode(world: &World, write: &Write) -> Option<(String, Vec<u8>)> {
+    match write {
+        Write::Node(id) => world.nodes.get(id).map(|node| record::node(&node.record)),
+        Write::Job(id) => world.jobs.get(id).map(record::job_head),
+        Write::Tasks { job, stage, chunk } => world.jobs.get(job).map(|job| record::tasks(job, *stage, *chunk)),
+        Write::Checkpoints { job, stage } => world.jobs.get(job).map(|job| record::checkpoints(job, *stage)),
+    }
+}
+
+fn job_of(write: &Write) -> Option<JobId> {
+    match write {
+        Write::Node(_) => None,
+        Write::Job(job) | Write::Tasks { job, .. } | Write::Checkpoints { job, .. } => Some(job.clone()),
+    }
+}
+
+fn changed_jobs(batch: &Batch) -> BTreeSet<JobId> {
+    let told = batch.events.iter().map(|event| event.job.clone());
+    told.chain(batch.dirty.iter().filter_map(job_of)).collect()
+}

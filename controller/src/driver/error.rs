@@ -1,0 +1,35 @@
+//! Why the driver did not do what it was asked.
+
+use std::sync::Arc;
+
+/// Why the driver did not do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The driver has stopped, or is stopping.
+    #[error("the controller is stopping")]
+    Stopped,
+    /// The world was loaded anew: what came from a session must come again.
+    #[error("the controller has just taken over; the session begins anew")]
+    Superseded,
+    /// Another controller leads.
+    #[error("another controller leads now")]
+    Deposed(#[source] Arc<store::Error>),
+    /// The store did not take it.
+    #[error("it could not be saved")]
+    Store(#[source] Arc<store::Error>),
+}
+
+impl Error {
+    /// Returns the next thing to try, printed as `hint: …`.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Stopped | Self::Superseded | Self::Deposed(_) => Some("try again in a moment".to_owned()),
+            Self::Store(error) => error.hint().map(str::to_owned),
+        }
+    }
+
+    pub(super) fn store(error: store::Error) -> Self {
+        Self::Store(Arc::new(error))
+    }
+}

@@ -1,0 +1,41 @@
+//! What the driver can be asked.
+
+use model::{Event, JobId};
+use planner::{Input, World};
+use tokio::sync::oneshot;
+
+use super::{Error, Stepped};
+
+/// Who waits for the outcome of an input.
+pub(super) type Waiter = oneshot::Sender<Result<Stepped, Error>>;
+
+/// One thing that the driver is asked.
+pub(super) enum Request {
+    /// Step this input and answer once it is saved.
+    Step(Box<Input>, Waiter),
+    /// Look at the world as it was saved.
+    Read(Box<dyn FnOnce(&World) + Send>),
+    /// A job's events after a sequence number, oldest first.
+    Events { job: JobId, after: u64, reply: oneshot::Sender<Result<Vec<Event>, Error>> },
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Step(input, _) => f.debug_tuple("Step").field(input).finish(),
+            Self::Read(_) => f.write_str("Read"),
+            Self::Events { job, after, .. } => write!(f, "Events({job}, {after})"),
+        }
+    }
+}
+
+impl Request {
+    /// Answers with an error. A dropped reader is answered by its closed channel.
+    pub(super) fn refuse(self, error: &Error) {
+        match self {
+            Self::Step(_, waiter) => drop(waiter.send(Err(error.clone()))),
+            Self::Read(_) => {}
+            Self::Events { reply, .. } => drop(reply.send(Err(error.clone()))),
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The server: gRPC in, planner, store, effects out.
+//!
+//! Knows who is connected and what was said; what should happen is the
+//! planner's choice, and what is remembered the store's.
+
+pub mod api;
+mod assignment;
+pub mod changes;
+pub mod compile;
+pub mod driver;
+mod ids;
+pub mod lock;
+pub mod logs;
+pub mod server;
+pub mod sessions;
+#[cfg(test)]
+mod testing;
+pub mod tokens;
+mod view;

@@ -1,0 +1,62 @@
+//! Log files: what agents push, and what people read.
+//!
+//! A source is one file, `<job>/<attempt>/<node>/<source>.log`, whose length is
+//! what is held; an agent writes below its own name only.
+
+mod append;
+mod files;
+pub(crate) mod push;
+pub(crate) mod read;
+mod select;
+mod tail;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use dashmap::DashMap;
+use model::JobId;
+
+pub use append::Chunk;
+pub use files::{Source, SourceName};
+pub use select::{Selected, Unselectable, select};
+
+use crate::changes::Changes;
+
+/// Log files below one directory.
+#[derive(Debug)]
+pub struct Logs {
+    root: PathBuf,
+    /// One writer a source: two streams of one agent may overlap.
+    writers: DashMap<Source, Arc<Mutex<()>>>,
+    grown: Changes,
+}
+
+impl Logs {
+    /// Keeps files below `root`, which is made when the first one is.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self { root, writers: DashMap::new(), grown: Changes::default() }
+    }
+
+    /// Removes the files of jobs that `known` does not hold.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the file system says first; the rest is tried all the same.
+    pub fn sweep(&self, known: impl Fn(&JobId) -> bool) -> std::io::Result<()> {
+        let entries = match std::fs::read_dir(&self.root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let mut outcome = Ok(());
+        for entry in entries {
+            let entry = entry?;
+            let job = JobId::new(entry.file_name().to_string_lossy());
+            if job.is_ok_and(|job| !known(&job)) {
+                outcome = outcome.and(std::fs::remove_dir_all(entry.path()));
+            }
+        }
+        outcome
+    }
+}

@@ -1,0 +1,237 @@
+//! All of a controller on one port.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::v1::agents_server::AgentsServer;
+use proto::v1::checkpoints_server::CheckpointsServer;
+use proto::v1::cluster_server::ClusterServer;
+use proto::v1::jobs_server::JobsServer;
+use proto::v1::nodes_server::NodesServer;
+use runtime::Tasks;
+use runtime::clock::now_ms;
+use runtime::pki::Authority;
+use runtime::tls::{ClientAuth, Identity, server_tls};
+use store::Store;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Server;
+use tonic::transport::server::{Router, TcpIncoming};
+
+use crate::api::checkpoints::Checkpoints;
+use crate::api::cluster::Cluster;
+use crate::api::jobs::Jobs;
+use crate::api::nodes::Nodes;
+use crate::api::peer;
+use crate::changes::Changes;
+use crate::compile::Compiler;
+use crate::driver::{self, Driver, Handle};
+use crate::logs::Logs;
+use crate::sessions::{Progress, Registry, Sessions, Surveys};
+
+/// Largest message that is taken, in bytes.
+const MESSAGE: usize = 4 << 20;
+/// Streams of one connection.
+const STREAMS: u32 = 1024;
+/// How often files of forgotten jobs are looked for.
+const SWEEP: Duration = Duration::from_secs(3600);
+
+/// What a controller is made of.
+#[derive(Debug)]
+pub struct Config {
+    /// Where logs and tokens lie.
+    pub state_dir: PathBuf,
+    /// Where to listen; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Who this controller is.
+    pub identity: Identity,
+    /// Signs agents that join.
+    pub authority: Option<Authority>,
+    /// How the driver batches and leads.
+    pub driver: driver::Config,
+}
+
+/// Why a controller did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address cannot be listened on.
+    #[error("`{address}` cannot be listened on")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The driver could not start, or ended by itself.
+    #[error("the driver stopped")]
+    Driver(#[source] driver::Error),
+    /// The services could not be set up, or ended by themselves.
+    #[error("the services stopped")]
+    Serve(#[source] tonic::transport::Error),
+}
+
+/// A running controller.
+#[derive(Debug)]
+pub struct Controller {
+    address: SocketAddr,
+    driver: Handle,
+    driving: Tasks,
+    serving: Tasks,
+    streams: Tasks,
+    drives: JoinHandle<Result<(), driver::Error>>,
+    serves: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+impl Controller {
+    /// Leads the store, listens, and serves.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if the store cannot be led or the address is taken.
+    pub async fn start<S: Store>(config: Config, store: S) -> Result<Self, Error> {
+        let (agents, changes) = (Arc::new(Registry::default()), Arc::new(Changes::default()));
+        let opened = Driver::open(config.driver.clone(), store, agents.clone(), changes.clone()).await;
+        let (driver, handle) = opened.map_err(Error::Driver)?;
+        let address = config.listen;
+        let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
+        let address = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
+        let (driving, serving, streams) = (Tasks::new(), Tasks::new(), Tasks::new());
+        let drives = driving.spawn("driver", driver.run(driving.stop_token()));
+        let logs = Arc::new(Logs::new(config.state_dir.join("logs")));
+        streams.spawn("sweep", sweep(logs.clone(), handle.clone(), streams.clone()));
+        let rim = Rim { driver: handle.clone(), agents, changes, logs, streams: streams.clone() };
+        let router = rim.router(config).await.map_err(Error::Serve)?;
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let stopped = serving.stop_token().cancelled_owned();
+        let serves = serving.spawn("serve", router.serve_with_incoming_shutdown(incoming, stopped));
+        tracing::info!(%address, "serves");
+        Ok(Self { address, driver: handle, driving, serving, streams, drives, serves })
+    }
+
+    /// The address that is really listened on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The driver, for looking at the world.
+    #[must_use]
+    pub fn driver(&self) -> &Handle {
+        &self.driver
+    }
+
+    /// Waits until something ends by itself.
+    pub async fn failed(&mut self) -> Error {
+        let died = || driver::Error::Stopped;
+        tokio::select! {
+            ended = &mut self.drives => match ended {
+                Ok(Err(error)) => Error::Driver(error),
+                Ok(Ok(())) | Err(_) => Error::Driver(died()),
+            },
+            ended = &mut self.serves => match ended {
+                Ok(Err(error)) => Error::Serve(error),
+                Ok(Ok(())) | Err(_) => Error::Driver(died()),
+            },
+        }
+    }
+
+    /// Ends in order: no new calls, then the streams, then the driver.
+    ///
+    /// Returns whether all had ended within `grace`.
+    pub async fn shutdown(self, grace: Duration) -> bool {
+        self.serving.stop_token().cancel();
+        let streams = self.streams.shutdown(grace).await;
+        let serving = self.serving.shutdown(grace).await;
+        let driving = self.driving.shutdown(grace).await;
+        streams && serving && driving
+    }
+}
+
+/// What the services share.
+struct Rim {
+    driver: Handle,
+    agents: Arc<Registry>,
+    changes: Arc<Changes>,
+    logs: Arc<Logs>,
+    streams: Tasks,
+}
+
+impl Rim {
+    async fn router(self, config: Config) -> Result<Router, tonic::transport::Error> {
+        let progress = Arc::new(Progress::default());
+        let surveys = Surveys::new(self.agents.clone());
+        let sessions = Sessions {
+            driver: self.driver.clone(),
+            agents: self.agents.clone(),
+            progress: progress.clone(),
+            surveys: surveys.clone(),
+            changes: self.changes.clone(),
+            logs: self.logs.clone(),
+            tasks: self.streams.clone(),
+        };
+        let jobs = Jobs {
+            driver: self.driver.clone(),
+            compiler: Compiler::new(self.driver.clone(), self.agents, surveys),
+            progress: progress.clone(),
+            changes: self.changes,
+            logs: self.logs,
+            tasks: self.streams,
+        };
+        let cluster = Cluster {
+            driver: self.driver.clone(),
+            authority: config.authority.map(Arc::new),
+            state_dir: config.state_dir,
+            started_ms: now_ms(),
+        };
+        let (health, healthy) = tonic_health::server::health_reporter();
+        health.set_serving::<JobsServer<Jobs>>().await;
+        let described = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTOR)
+            .build_v1();
+        let mut server = Server::builder()
+            .tls_config(server_tls(&config.identity, ClientAuth::Optional))?
+            .http2_keepalive_interval(Some(Duration::from_secs(5)))
+            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+            .max_concurrent_streams(Some(STREAMS))
+            .initial_stream_window_size(Some(4 << 20))
+            .initial_connection_window_size(Some(8 << 20));
+        let mut router = server
+            .add_service(healthy)
+            .add_service(AgentsServer::new(sessions).max_decoding_message_size(MESSAGE))
+            .add_service(JobsServer::new(jobs).max_decoding_message_size(MESSAGE).max_encoding_message_size(MESSAGE))
+            .add_service(NodesServer::new(Nodes { driver: self.driver.clone(), progress }))
+            .add_service(CheckpointsServer::new(Checkpoints { driver: self.driver }))
+            .add_service(ClusterServer::new(cluster).max_decoding_message_size(64 << 10));
+        match described {
+            Ok(reflection) => {
+                let known = |request: tonic::Request<()>| peer::user(&request).map(|_| request);
+                router = router.add_service(InterceptedService::new(reflection, known));
+            }
+            Err(error) => tracing::warn!(%error, "the reflection service is off"),
+        }
+        Ok(router)
+    }
+}
+
+/// Removes log files of forgotten jobs, now and then.
+async fn sweep(logs: Arc<Logs>, driver: Handle, streams: Tasks) {
+    let stop = streams.stop_token();
+    loop {
+        let known = driver.read(|world| world.jobs.keys().cloned().collect::<std::collections::BTreeSet<_>>()).await;
+        if let Ok(known) = known {
+            let logs = logs.clone();
+            let swept = tokio::task::spawn_blocking(move || logs.sweep(|job| known.contains(job))).await;
+            if let Ok(Err(error)) = swept {
+                tracing::warn!(%error, "some old logs could not be removed");
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(SWEEP) => {}
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What an agent's report means.
+
+use model::{AttemptId, Failure, NodeId};
+use planner::Report;
+use proto::convert::WireError;
+use proto::v1;
+use v1::report::What;
+
+/// Longest sentence or path of a report, in bytes.
+const LONGEST: usize = 4096;
+
+/// The attempt that a report is about, and what it says.
+///
+/// A failure is the session's node's, whatever it says: an agent speaks only
+/// for itself.
+pub(super) fn report(node: &NodeId, report: v1::Report) -> Result<(AttemptId, Report), WireError> {
+    let attempt: AttemptId = report.attempt.parse()?;
+    let what = match report.what.ok_or(WireError::Missing("what"))? {
+        What::Prepared(prepared) => Report::Prepared { port: port(prepared.port)? },
+        What::Started(v1::Started {}) => Report::Started,
+        What::Failed(failure) => Report::Failed(of_node(node, failure)?),
+        What::Ended(ended) => Report::Ended {
+            ok: ended.ok,
+            output: ended.output.unwrap_or_default().try_into()?,
+            failure: ended.failure.map(|failure| of_node(node, failure)).transpose()?,
+        },
+        What::Shard(shard) => Report::Shard {
+            iteration: shard.iteration,
+            tp: shard.tp,
+            pp: shard.pp,
+            path: bounded("path", shard.path)?,
+            size: shard.size,
+        },
+        What::Tracker(tracker) => Report::Tracker { iteration: tracker.iteration },
+        What::Warning(warning) => Report::Warning { message: warning.message.chars().take(1000).collect() },
+    };
+    Ok((attempt, what))
+}
+
+fn of_node(node: &NodeId, mut failure: v1::Failure) -> Result<Failure, WireError> {
+    failure.node = node.to_string();
+    failure.try_into()
+}
+
+fn port(port: u32) -> Result<u16, WireError> {
+    u16::try_from(port).map_err(|_| WireError::OutOfRange {
+        field: "port",
+        given: u64::from(port),
+        least: 0,
+        most: u64::from(u16::MAX),
+    })
+}
+
+fn bounded(field: &'static str, text: String) -> Result<String, WireError> {
+    if text.len() > LONGEST {
+        return Err(WireError::TooLong { field, given: text.len(), limit: LONGEST });
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_cannot_blame_another_node() {
+        let node = NodeId::new("n1").unwrap();
+        let failure = v1::Failure { node: "n2".into(), cause: "exit".into(), code: 1, ..Default::default() };
+        let wire = v1::Report { seq: 1, attempt: "j1.train.0.1".into(), what: Some(What::Failed(failure)) };
+        let (_, Report::Failed(failure)) = report(&node, wire).unwrap() else { panic!("another report") };
+        assert_eq!(failure.node, node);
+    }
+
+    #[test]
+    fn malformed_reports_say_what_is_wrong() {
+        let node = NodeId::new("n1").unwrap();
+        let of = |attempt: &str, what| v1::Report { seq: 1, attempt: attempt.into(), what };
+        let wrong = [
+            (of("j1.train.0", None), "`j1.train.0` is no attempt id: job.stage.index.number"),
+            (of("j1.train.0.1", None), "field `what` is missing"),
+            (
+                of("j1.train.0.1", Some(What::Prepared(v1::Prepared { port: 70_000 }))),
+                "field `port` is 70000, outside 0 to 65535",
+            ),
+        ];
+        for (wire, message) in wrong {
+            assert_eq!(report(&node, wire).unwrap_err().to_string(), message);
+        }
+    }
+}

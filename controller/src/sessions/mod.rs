@@ -1,0 +1,13 @@
+//! Agents' sessions: who is connected, and what they say.
+
+mod decode;
+mod progress;
+mod registry;
+mod service;
+mod session;
+mod survey;
+
+pub use progress::{Latest, Progress};
+pub use registry::Registry;
+pub use service::Sessions;
+pub use survey::{SurveyFailed, Surveys};

@@ -1,0 +1,68 @@
+//! How far seats say they are: never stored, never acknowledged.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use dashmap::DashMap;
+use model::{AttemptId, NodeId};
+use proto::v1;
+
+/// Attempts kept of one node; beyond, those that it no longer runs go first.
+const PER_NODE: usize = 4096;
+
+/// Newest progress by node and attempt, and the newest health by node.
+#[derive(Debug, Default)]
+pub struct Progress {
+    nodes: DashMap<NodeId, HashMap<AttemptId, Latest>>,
+    health: DashMap<NodeId, v1::NodeHealth>,
+}
+
+/// The newest word of one seat.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Latest {
+    /// Of an engine.
+    pub engine: Option<v1::EngineProgress>,
+    /// Of a trainer.
+    pub train: Option<v1::TrainProgress>,
+}
+
+impl Progress {
+    /// Takes a seat's word.
+    pub(crate) fn put(&self, node: &NodeId, attempt: AttemptId, what: v1::progress::What) {
+        let mut node = self.nodes.entry(node.clone()).or_default();
+        if node.len() >= PER_NODE && !node.contains_key(&attempt) {
+            return;
+        }
+        let latest = node.entry(attempt).or_default();
+        match what {
+            v1::progress::What::Engine(engine) => latest.engine = Some(engine),
+            v1::progress::What::Train(train) => latest.train = Some(train),
+        }
+    }
+
+    /// Makes room where a node's table is nearly full.
+    pub(crate) fn retain(&self, node: &NodeId, live: &BTreeSet<AttemptId>) {
+        if let Some(mut known) = self.nodes.get_mut(node)
+            && known.len() >= PER_NODE / 2
+        {
+            known.retain(|attempt, _| live.contains(attempt));
+        }
+    }
+
+    /// The newest word about `attempt`, by each of the nodes that have a seat of it.
+    #[must_use]
+    pub fn of<'a>(&self, attempt: &AttemptId, nodes: impl IntoIterator<Item = &'a NodeId>) -> BTreeMap<NodeId, Latest> {
+        let word = |node: &NodeId| Some((node.clone(), self.nodes.get(node)?.get(attempt)?.clone()));
+        nodes.into_iter().filter_map(word).collect()
+    }
+
+    /// Takes a node's health.
+    pub(crate) fn put_health(&self, node: &NodeId, health: v1::NodeHealth) {
+        self.health.insert(node.clone(), health);
+    }
+
+    /// A node's newest health.
+    #[must_use]
+    pub fn health(&self, node: &NodeId) -> Option<v1::NodeHealth> {
+        self.health.get(node).map(|health| *health)
+    }
+}

@@ -1,0 +1,207 @@
+//! One agent's session, from its greeting to its end.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt as _};
+use model::{AttemptId, Epoch, NodeId};
+use planner::{Input, Reply};
+use proto::convert::{hello_node, live_attempts};
+use proto::v1;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::{Status, Streaming};
+use v1::agent_message::Kind;
+use v1::controller_message::Kind as Answer;
+
+use super::registry::Outbound;
+use super::{Sessions, decode};
+use crate::driver::{self, Stepped, now};
+
+/// How long an agent may take to greet.
+const GREETING: Duration = Duration::from_secs(10);
+/// How often agents are asked to beat.
+const BEAT: u32 = 1000;
+/// Inputs of one session that may wait for their commit.
+const UNANSWERED: usize = 256;
+
+/// One agent's stream.
+pub(super) struct Session {
+    rim: Sessions,
+    node: NodeId,
+    number: u64,
+    inbound: Streaming<v1::AgentMessage>,
+    out: mpsc::Sender<Outbound>,
+    waiting: FuturesUnordered<BoxFuture<'static, (What, Result<Stepped, driver::Error>)>>,
+}
+
+/// What is answered once the input was saved.
+enum What {
+    Hello,
+    Beat(u64),
+    Report(u64),
+}
+
+impl Session {
+    pub(super) fn new(
+        rim: Sessions,
+        node: NodeId,
+        inbound: Streaming<v1::AgentMessage>,
+        out: mpsc::Sender<Outbound>,
+    ) -> Self {
+        let number = rim.driver.next_session();
+        Self { rim, node, number, inbound, out, waiting: FuturesUnordered::new() }
+    }
+
+    /// Serves the agent until it goes, a later session of it begins, or `stop`.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let end = match self.greet(&stop).await {
+            Ok(over) => {
+                tracing::info!(node = %self.node, session = self.number, "an agent is here");
+                let end = self.serve(over, stop).await;
+                self.rim.agents.unregister(&self.node, self.number);
+                self.rim.surveys.give_up(&self.node);
+                let lost = Input::SessionLost { node: self.node.clone(), session: self.number };
+                // A driver that has stopped knows no sessions.
+                let _ = self.rim.driver.send(lost).await;
+                end
+            }
+            Err(status) => Err(status),
+        };
+        match end {
+            Ok(()) => tracing::info!(node = %self.node, session = self.number, "an agent went"),
+            Err(status) => {
+                tracing::info!(node = %self.node, session = self.number, reason = status.message(), "a session ends");
+                // It may be gone already.
+                let _ = self.out.try_send(Err(status));
+            }
+        }
+    }
+
+    /// Takes the greeting, and welcomes before anything else is sent.
+    async fn greet(&mut self, stop: &CancellationToken) -> Result<CancellationToken, Status> {
+        let first = tokio::select! {
+            biased; // stop wins
+            () = stop.cancelled() => return Err(Status::unavailable("the controller is stopping")),
+            first = tokio::time::timeout(GREETING, self.inbound.message()) => first,
+        };
+        let first = first.map_err(|_| Status::deadline_exceeded("no greeting within 10 s"))??;
+        let Some(Kind::Hello(hello)) = first.and_then(|message| message.kind) else {
+            return Err(Status::invalid_argument("the first message of a session is a greeting"));
+        };
+        if hello.node != self.node.as_str() {
+            let text = format!("the certificate is node `{}`'s, the greeting says `{}`", self.node, hello.node);
+            return Err(Status::permission_denied(text));
+        }
+        let epoch = self.rim.driver.epoch();
+        let obeyed = Epoch::from(hello.epoch.unwrap_or_default());
+        if obeyed > epoch {
+            let text = format!("node `{}` has obeyed epoch {obeyed}; this controller is at {epoch}", self.node);
+            return Err(Status::failed_precondition(text));
+        }
+        let malformed = |error: proto::convert::WireError| Status::invalid_argument(error.to_string());
+        let node = Box::new(hello_node(&hello, now()).map_err(malformed)?);
+        let live = live_attempts(&hello.live).map_err(malformed)?;
+        let welcome = v1::Welcome { epoch: Some(epoch.into()), beat_interval_ms: BEAT };
+        self.say(Answer::Welcome(welcome)).await?;
+        let over = self.rim.agents.register(&self.node, self.number, self.out.clone());
+        self.input(What::Hello, Input::Hello { node, session: self.number, live }).await?;
+        Ok(over)
+    }
+
+    async fn serve(&mut self, over: CancellationToken, stop: CancellationToken) -> Result<(), Status> {
+        loop {
+            let full = self.waiting.len() >= UNANSWERED;
+            tokio::select! {
+                biased; // the end wins, and answers go before new questions
+                () = stop.cancelled() => return Err(Status::unavailable("the controller is stopping")),
+                () = over.cancelled() => return Err(Status::aborted("a later session took this one's place")),
+                Some((what, outcome)) = self.waiting.next() => self.answer(what, outcome).await?,
+                message = self.inbound.message(), if !full => match message? {
+                    Some(message) => self.take(message).await?,
+                    None => return Ok(()),
+                },
+            }
+        }
+    }
+
+    async fn take(&mut self, message: v1::AgentMessage) -> Result<(), Status> {
+        match message.kind {
+            Some(Kind::Hello(_)) => Err(Status::invalid_argument("a session has one greeting")),
+            Some(Kind::Beat(beat)) => self.beat(beat).await,
+            Some(Kind::Report(report)) => self.report(report).await,
+            Some(Kind::Progress(progress)) => {
+                self.progress(progress);
+                Ok(())
+            }
+            Some(Kind::Survey(answer)) => {
+                self.rim.surveys.answer(&self.node, answer);
+                Ok(())
+            }
+            // A kind that a later version added.
+            None => Ok(()),
+        }
+    }
+
+    async fn beat(&mut self, beat: v1::Beat) -> Result<(), Status> {
+        let live: BTreeSet<AttemptId> =
+            live_attempts(&beat.live).map_err(|error| Status::invalid_argument(error.to_string()))?;
+        self.rim.progress.retain(&self.node, &live);
+        if let Some(health) = beat.health {
+            self.rim.progress.put_health(&self.node, health);
+        }
+        let input = Input::Beat { node: self.node.clone(), session: self.number, live };
+        self.input(What::Beat(beat.seq), input).await
+    }
+
+    /// A report that cannot be understood never will be: it is acknowledged, so
+    /// that the agent's spool does not stand still, and the log says so.
+    async fn report(&mut self, report: v1::Report) -> Result<(), Status> {
+        let seq = report.seq;
+        match decode::report(&self.node, report) {
+            Ok((attempt, what)) => {
+                let input = Input::Report { node: self.node.clone(), session: self.number, attempt, what };
+                self.input(What::Report(seq), input).await
+            }
+            Err(error) => {
+                tracing::warn!(node = %self.node, seq, %error, "a malformed report was set aside");
+                self.say(Answer::ReportAck(v1::ReportAck { seq })).await
+            }
+        }
+    }
+
+    fn progress(&self, progress: v1::Progress) {
+        let (Ok(attempt), Some(what)) = (progress.attempt.parse::<AttemptId>(), progress.what) else { return };
+        let job = attempt.task.job.clone();
+        self.rim.progress.put(&self.node, attempt, what);
+        self.rim.changes.touch(&job);
+    }
+
+    async fn input(&mut self, what: What, input: Input) -> Result<(), Status> {
+        let pending = self.rim.driver.send(input).await.map_err(|error| Status::unavailable(error.to_string()))?;
+        self.waiting.push(Box::pin(async move { (what, pending.outcome().await) }));
+        Ok(())
+    }
+
+    async fn answer(&mut self, what: What, outcome: Result<Stepped, driver::Error>) -> Result<(), Status> {
+        // Without a commit there is no acknowledgement: the agent says it all again.
+        let stepped = outcome.map_err(|error| Status::unavailable(error.to_string()))?;
+        match what {
+            What::Hello => {
+                self.rim.agents.arrived();
+                Ok(())
+            }
+            What::Beat(seq) => self.say(Answer::BeatAck(v1::BeatAck { seq, epoch: Some(stepped.epoch.into()) })).await,
+            What::Report(seq) if stepped.reply == Some(Reply::Taken) => {
+                self.say(Answer::ReportAck(v1::ReportAck { seq })).await
+            }
+            What::Report(_) => Err(Status::aborted("this session is not the node's present one")),
+        }
+    }
+
+    async fn say(&mut self, answer: Answer) -> Result<(), Status> {
+        let message = v1::ControllerMessage { kind: Some(answer) };
+        self.out.send(Ok(message)).await.map_err(|_| Status::cancelled("the agent went"))
+    }
+}
