@@ -1,0 +1,13 @@
+//! What a user sees, from the command line down to the last rank.
+
+#![allow(clippy::unwrap_used, reason = "a helper says by panicking that a story went wrong")]
+
+mod agent_killed;
+mod bad_input;
+mod cancel;
+mod commands;
+mod controller_killed;
+mod names;
+mod pipeline;
+mod rank_failures;
+mod unreachable;

@@ -1,0 +1,65 @@
+//! The whole way, and the second time.
+
+use std::fs;
+use std::time::Duration;
+
+use stories::input::Shape;
+use stories::job::{iterations, stage};
+use stories::lab::Lab;
+use stories::pipeline;
+
+const STAGES: [&str; 5] = ["preflight", "convert", "preprocess", "train", "after"];
+
+#[test]
+fn a_pipeline_runs_over_two_agents_and_the_second_submission_does_again_only_what_changed() {
+    let lab = Lab::start();
+    pipeline::inputs(&lab, Shape::SMALL, 500);
+    let mut spec = pipeline::whole(&lab, "whole", 10, 20, &[]);
+    spec["stages"]["after"] = serde_json::json!({"run": {"argv": ["true"]}, "after": ["train"]});
+    let job = lab.accepted(&spec);
+    lab.succeeds(&job, Duration::from_secs(120));
+
+    let told = lab.describe(&job);
+    for name in STAGES {
+        assert_eq!(stage(&told, name)["phase"], "succeeded", "{name}");
+    }
+    let train = stage(&told, "train");
+    let seats = train["tasks"].as_array().and_then(|tasks| tasks[0]["seats"].as_array()).unwrap();
+    let nodes: Vec<&str> = seats.iter().map(|seat| seat["node"].as_str().unwrap()).collect();
+    assert_eq!(nodes.len(), 2, "{train}");
+    assert_ne!(nodes[0], nodes[1], "the ranks lie on both agents");
+    let log = lab.log(&job, "train", 3);
+    assert_eq!(iterations(&log), (2..=10).collect::<Vec<_>>(), "a converted checkpoint is iteration 1");
+    assert_eq!(fs::read_to_string(lab.work().join("mcore/latest_checkpointed_iteration.txt")).unwrap().trim(), "1");
+    for rank in ["mp_rank_00_000", "mp_rank_00_001", "mp_rank_01_000", "mp_rank_01_001"] {
+        for checkpoint in ["mcore/iter_0000001", "checkpoints/iter_0000005", "checkpoints/iter_0000010"] {
+            let shard = lab.work().join(checkpoint).join(rank).join("model_optim_rng.pt");
+            assert!(shard.is_file(), "{}", shard.display());
+        }
+    }
+    assert!(lab.work().join("data/text_text_document.idx").is_file());
+    let completed: Vec<String> =
+        lab.events(&job).into_iter().filter(|e| e.kind == "checkpoint-completed").map(|e| e.message).collect();
+    assert_eq!(completed.len(), 2, "{completed:?}");
+
+    // Untouched: everything that has a digest is taken over, and the submission says so.
+    let again = lab.submit(&spec, &["-o", "name"]);
+    let said = again.stderr.clone();
+    let again = again.ok().trim().to_owned();
+    lab.succeeds(&again, Duration::from_secs(60));
+    let told = lab.describe(&again);
+    for name in ["convert", "preprocess", "train"] {
+        assert_eq!(stage(&told, name)["phase"], "reused", "{name}");
+        assert!(said.contains(name), "the submission says that `{name}` is reused: {said}");
+    }
+    assert_eq!(stage(&told, "preflight")["phase"], "succeeded", "a node that was sound yesterday proves nothing today");
+
+    // Other text: tokens and training are made anew, weights are not.
+    stories::input::rows(&lab.work().join("text.jsonl"), 501);
+    let third = lab.accepted(&spec);
+    lab.succeeds(&third, Duration::from_secs(60));
+    let told = lab.describe(&third);
+    let phases =
+        ["convert", "preprocess", "train"].map(|name| stage(&told, name)["phase"].as_str().unwrap().to_owned());
+    assert_eq!(phases, ["reused", "succeeded", "succeeded"]);
+}
