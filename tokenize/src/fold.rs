@@ -1,10 +1,10 @@
 //! From encoded rows to sequences and documents, by the reference's rules.
 
 use crate::error::Error;
-use crate::index::{ID_BYTES, PairWriter};
+use crate::index::PairWriter;
 
 /// The rows that the reference looks at together.
-pub(crate) const GROUP_ROWS: u64 = 50;
+pub(crate) const GROUP_ROWS: usize = 50;
 
 /// Some consecutive rows as ids, key by key.
 #[derive(Debug, Default)]
@@ -100,7 +100,7 @@ impl Fold {
                 group.bytes.extend_from_slice(&key.bytes[*at..*at + size]);
                 *at += size;
             }
-            if self.group.first().is_some_and(|group| group.lengths.len() as u64 == GROUP_ROWS) {
+            if self.group.first().is_some_and(|group| group.lengths.len() == GROUP_ROWS) {
                 self.flush_group(limit)?;
             }
         }
@@ -108,7 +108,7 @@ impl Fold {
     }
 
     fn flush_group(&mut self, limit: i32) -> Result<(), Error> {
-        let mut long = [false; GROUP_ROWS as usize];
+        let mut long = [false; GROUP_ROWS];
         for key in &self.group {
             let texts = key.lengths.iter().filter(|&&length| length != NO_DOCUMENT);
             for (position, _) in texts.enumerate().filter(|&(_, &length)| length >= limit) {
@@ -155,5 +155,5 @@ fn write_kept(writer: &mut PairWriter, key: &KeyIds, keep: &[bool]) -> Result<u6
 }
 
 fn byte_length(length: i32) -> usize {
-    usize::try_from(length).unwrap_or(0) * ID_BYTES as usize
+    usize::try_from(length).unwrap_or(0) * size_of::<i32>()
 }

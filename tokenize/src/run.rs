@@ -239,8 +239,9 @@ fn check(source: &Source, options: &Options) -> Result<(), Error> {
     match &options.slice {
         Slice::All => Ok(()),
         Slice::Rows(rows) => {
+            let group = GROUP_ROWS as u64;
             let whole = source.format() == Format::Parquet && source.known_rows(&Slice::All)? == Some(rows.end);
-            if rows.start % GROUP_ROWS == 0 && (rows.end % GROUP_ROWS == 0 || whole) {
+            if rows.start.is_multiple_of(group) && (rows.end.is_multiple_of(group) || whole) {
                 return Ok(());
             }
             fault("with `--seq-length` and several keys, slices must begin and end at multiples of 50 rows")
@@ -271,4 +272,76 @@ pub(crate) fn check_output(prefix: &std::path::Path, keys: &[String]) -> Result<
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::{Event, Options, run};
+    use crate::encode::{Backend, Encoder, Fault, Session, Tokenizer};
+    use crate::error::Error;
+    use crate::index::Pair;
+    use crate::input::Source;
+
+    /// One id a byte; a liar gets one text wrong.
+    #[derive(Clone, Copy)]
+    struct Bytes {
+        lie: Option<&'static str>,
+    }
+
+    struct BytesSession(Bytes, Vec<u32>);
+
+    impl Encoder for Bytes {
+        fn session(&self) -> Box<dyn Session + '_> {
+            Box::new(BytesSession(*self, Vec::new()))
+        }
+
+        fn name(&self) -> &'static str {
+            if self.lie.is_some() { "liar" } else { "honest" }
+        }
+    }
+
+    impl Session for BytesSession {
+        fn encode(&mut self, text: &str) -> Result<&[u32], Fault> {
+            let shift = u32::from(self.0.lie == Some(text));
+            self.1 = text.bytes().map(|byte| u32::from(byte) + shift).collect();
+            Ok(&self.1)
+        }
+    }
+
+    fn attempt(lie: &'static str, backend: Backend) -> (Result<Vec<u8>, Error>, Vec<String>) {
+        let place = tempfile::tempdir().unwrap();
+        let input = place.path().join("in.jsonl");
+        let lines: Vec<String> =
+            ["one", "two", "1 \u{17f}", "four"].iter().map(|text| format!("{{\"text\": \"{text}\"}}")).collect();
+        std::fs::write(&input, lines.join("\n")).unwrap();
+        let mut tokenizer = Tokenizer::of(Box::new(Bytes { lie: Some(lie) }), Box::new(Bytes { lie: None }), backend);
+        let options = Options::new(place.path().join("x"));
+        let mut warnings = Vec::new();
+        let outcome = run(&Source::open(&input).unwrap(), &mut tokenizer, &options, &mut |event| {
+            if let Event::Warning(text) = event {
+                warnings.push(text);
+            }
+        });
+        let bin = Pair::of_key(&options.output_prefix, "text").bin;
+        (outcome.map(|_| std::fs::read(bin).unwrap()), warnings)
+    }
+
+    #[test]
+    fn an_encoder_caught_lying_is_replaced_and_the_work_done_again() {
+        let expected: Vec<u8> = "onetwo1 \u{17f}four".bytes().flat_map(|byte| u32::from(byte).to_le_bytes()).collect();
+        let (found, warnings) = attempt("four", Backend::Auto);
+        assert_eq!(found.unwrap(), expected);
+        assert!(warnings.len() == 1 && warnings[0].contains("\"four\""), "{warnings:?}");
+        let (refused, _) = attempt("four", Backend::Fast);
+        assert!(matches!(refused, Err(Error::Differs { .. })));
+    }
+
+    #[test]
+    fn a_disputed_text_never_reaches_the_fast_encoder() {
+        let (found, warnings) = attempt("1 \u{17f}", Backend::Auto);
+        assert_eq!(found.unwrap().len(), 4 * "onetwo1 \u{17f}four".len());
+        assert_eq!(warnings, Vec::<String>::new());
+    }
 }

@@ -169,6 +169,21 @@ impl Tokenizer {
     }
 }
 
+#[cfg(test)]
+impl Tokenizer {
+    /// A tokenizer of two given encoders that nothing has been compared on.
+    pub(crate) fn of(fast: Box<dyn Encoder>, reference: Box<dyn Encoder>, backend: Backend) -> Self {
+        Self {
+            directory: PathBuf::new(),
+            encoder: checked::Checked::new(Some(fast), reference),
+            facts: config::Facts::default(),
+            vocab_size: 256,
+            warnings: Vec::new(),
+            backend,
+        }
+    }
+}
+
 impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter

@@ -94,7 +94,8 @@ fn parse_line<'line>(
             let what = error.to_string();
             // serde_json counts lines inside this one line: only the column helps.
             let what = what.replace(" at line 1 column ", " at column ");
-            if what.contains("surrogate") {
+            // The second message is what half a pair before other text gives.
+            if what.contains("surrogate") || what.contains("unexpected end of hex escape") {
                 return Err(field(FieldFault::LoneSurrogate(what)));
             }
             Err(Error::Json { path: path.to_owned(), line: number, what })

@@ -44,12 +44,12 @@ pub(super) fn read(
         }
         begin = end;
     }
-    if let Slice::Rows(range) = slice {
-        if row < range.end {
-            return Err(Error::Slice { what: format!("the slice ends at row {}; the input has {row}", range.end) });
+    match slice {
+        Slice::Rows(range) if row < range.end => {
+            Err(Error::Slice { what: format!("the slice ends at row {}; the input has {row}", range.end) })
         }
+        Slice::All | Slice::Rows(_) | Slice::Bytes(_) => Ok(()),
     }
-    Ok(())
 }
 
 /// Counts the rows, lines that are not blank, of one file.
@@ -73,10 +73,9 @@ fn keep_rows(batch: &mut Batch, row: u64, range: &std::ops::Range<u64>) -> u64 {
     };
     let mut row = row;
     let mut at = 0;
-    let mut line = *first_line;
     let mut from = None;
     let mut to = bytes.len();
-    for text in bytes.split_inclusive(|&byte| byte == b'\n') {
+    for (text, line) in bytes.split_inclusive(|&byte| byte == b'\n').zip(*first_line..) {
         if row == range.end {
             to = at;
             break;
@@ -88,7 +87,6 @@ fn keep_rows(batch: &mut Batch, row: u64, range: &std::ops::Range<u64>) -> u64 {
             row += 1;
         }
         at += text.len();
-        line += 1;
     }
     match from {
         Some((start, line)) => {

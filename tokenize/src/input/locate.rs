@@ -29,10 +29,9 @@ fn list(input: &Path, folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<(F
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
         let path = entry.map_err(Error::io("list", folder))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if !name.starts_with('.') && wanted(&name) && path.is_file() {
-            if let Ok(format) = format_of(&path) {
-                files.push((path, format));
-            }
+        let ours = !name.starts_with('.') && wanted(&name) && path.is_file();
+        if let (true, Ok(format)) = (ours, format_of(&path)) {
+            files.push((path, format));
         }
     }
     files.sort_by(|left, right| left.0.cmp(&right.0));
