@@ -52,6 +52,8 @@ pub struct Config {
     pub authority: Option<Authority>,
     /// How the driver batches and leads.
     pub driver: driver::Config,
+    /// How long a submission waits for the first agent.
+    pub agent_wait: Duration,
 }
 
 /// Why a controller did not start, or ended.
@@ -175,7 +177,7 @@ impl Rim {
         };
         let jobs = Jobs {
             driver: self.driver.clone(),
-            compiler: Compiler::new(self.driver.clone(), self.agents, surveys),
+            compiler: Compiler::new(self.driver.clone(), self.agents, surveys, config.agent_wait),
             progress: progress.clone(),
             changes: self.changes,
             logs: self.logs,

@@ -20,6 +20,8 @@ use super::Failure;
 
 /// How long each part may take to end.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long a submission waits for the first agent.
+const AGENT_WAIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Args)]
 pub(crate) struct Run {
@@ -97,7 +99,14 @@ impl Run {
         driver.policy.keep_ended_jobs = self.keep_ended_jobs;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let config = Config { state_dir: self.state_dir, listen: self.listen, identity, authority, driver };
+        let config = Config {
+            state_dir: self.state_dir,
+            listen: self.listen,
+            identity,
+            authority,
+            driver,
+            agent_wait: AGENT_WAIT,
+        };
         let mut controller = Controller::start(config, store).await?;
         if let Some(path) = &self.port_file {
             let text = format!("{}\n", controller.address());

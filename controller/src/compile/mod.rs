@@ -7,6 +7,7 @@ mod reuse;
 mod survey;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::{DeviceKind, Job, NodeId};
 use proto::v1;
@@ -23,6 +24,7 @@ pub struct Compiler {
     driver: Handle,
     agents: Arc<Registry>,
     surveys: Surveys,
+    wait: Duration,
 }
 
 /// A job that may be submitted, and what to tell its user.
@@ -42,10 +44,11 @@ struct Ready {
 }
 
 impl Compiler {
-    /// Asks agents through `surveys` and the world through `driver`.
+    /// Asks agents through `surveys` and the world through `driver`; where no
+    /// agent is connected, the first is waited for, at most `wait`.
     #[must_use]
-    pub fn new(driver: Handle, agents: Arc<Registry>, surveys: Surveys) -> Self {
-        Self { driver, agents, surveys }
+    pub fn new(driver: Handle, agents: Arc<Registry>, surveys: Surveys, wait: Duration) -> Self {
+        Self { driver, agents, surveys, wait }
     }
 
     /// Compiles a submission of `owner`.
@@ -76,7 +79,7 @@ impl Compiler {
     /// As [`Self::ready`], but waits for the first: agents come back one after
     /// the other when a controller has just started.
     async fn wait_for_agents(&self, device: DeviceKind) -> Result<Vec<Ready>, Status> {
-        let until = tokio::time::Instant::now() + std::time::Duration::from_secs(10);
+        let until = tokio::time::Instant::now() + self.wait;
         let mut arrivals = self.agents.arrivals();
         loop {
             arrivals.mark_unchanged();

@@ -1,0 +1,244 @@
+//! Decide, save, act: one commit for many, and what a failing store may do.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use controller::changes::Changes;
+use controller::driver::{Config, Driver, Error, Handle};
+use controller::sessions::Registry;
+use model::{Epoch, JobId};
+use planner::{Input, Reply};
+use runtime::Tasks;
+use store::{Batch, Kind, Memory, Store};
+
+use crate::support::{job, within};
+
+/// What happens to a commit.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// Another took the lead just before.
+    Fenced,
+    /// It happened, but nobody heard.
+    Applied,
+    /// It did not happen, and nobody heard.
+    Lost,
+    /// There was no room.
+    Full,
+}
+
+#[derive(Clone)]
+struct Faulty {
+    inner: Memory,
+    faults: Arc<Mutex<VecDeque<Fault>>>,
+    commits: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Faulty {
+    fn new(faults: impl IntoIterator<Item = Fault>) -> Self {
+        Self {
+            inner: Memory::new(),
+            faults: Arc::new(Mutex::new(faults.into_iter().collect())),
+            commits: Arc::default(),
+        }
+    }
+}
+
+impl Store for Faulty {
+    async fn campaign(&mut self) -> Result<Epoch, store::Error> {
+        self.inner.campaign().await
+    }
+
+    async fn load(&mut self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, store::Error> {
+        self.inner.load(prefix).await
+    }
+
+    async fn commit(&mut self, epoch: Epoch, batch: Batch) -> Result<(), store::Error> {
+        let fault = self.faults.lock().unwrap().pop_front();
+        match fault {
+            None => {}
+            Some(Fault::Fenced) => {
+                self.inner.campaign().await?;
+            }
+            Some(Fault::Applied) => {
+                self.inner.commit(epoch, batch).await?;
+                return Err(store::Error::new(Kind::Unknown, "the answer was lost"));
+            }
+            Some(Fault::Lost) => return Err(store::Error::new(Kind::Unknown, "the question was lost")),
+            Some(Fault::Full) => return Err(store::Error::new(Kind::Full, "no room")),
+        }
+        let size = batch.puts.len();
+        self.inner.commit(epoch, batch).await?;
+        self.commits.lock().unwrap().push(size);
+        Ok(())
+    }
+
+    async fn last_batch(&mut self) -> Result<Option<(Epoch, u64)>, store::Error> {
+        self.inner.last_batch().await
+    }
+}
+
+async fn open(store: impl Store, config: Config) -> (Driver<impl Store>, Handle) {
+    Driver::open(config, store, Arc::new(Registry::default()), Arc::new(Changes::default())).await.unwrap()
+}
+
+async fn running(store: impl Store) -> (Tasks, Handle) {
+    let (driver, handle) = open(store, Config::default()).await;
+    let tasks = Tasks::new();
+    tasks.spawn("driver", driver.run(tasks.stop_token()));
+    (tasks, handle)
+}
+
+fn submit(name: &str) -> Input {
+    Input::Submit(Box::new(job(name, false)))
+}
+
+async fn accepted(handle: &Handle, name: &str) -> JobId {
+    match within(handle.step(submit(name))).await.unwrap().reply {
+        Some(Reply::Accepted(id)) => id,
+        other => panic!("not accepted but {other:?}"),
+    }
+}
+
+async fn job_ids(handle: &Handle) -> BTreeSet<JobId> {
+    handle.read(|world| world.jobs.keys().cloned().collect()).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_waits_together_is_saved_together() {
+    let store = Faulty::new([]);
+    let commits = store.commits.clone();
+    let (driver, handle) = open(store, Config::default()).await;
+    let mut pending = Vec::new();
+    for n in 0..50 {
+        pending.push(handle.send(submit(&format!("job-{n}"))).await.unwrap());
+    }
+    let tasks = Tasks::new();
+    tasks.spawn("driver", driver.run(tasks.stop_token()));
+    let mut ids = BTreeSet::new();
+    for outcome in pending {
+        let Some(Reply::Accepted(id)) = within(outcome.outcome()).await.unwrap().reply else { panic!("refused") };
+        ids.insert(id);
+    }
+    assert_eq!(ids.len(), 50);
+    assert_eq!(commits.lock().unwrap().len(), 1, "one commit for all");
+    assert!(tasks.shutdown(crate::support::LIMIT).await);
+}
+
+#[tokio::test]
+async fn a_large_turn_is_cut_between_inputs() {
+    let store = Faulty::new([]);
+    let commits = store.commits.clone();
+    let (driver, handle) = open(store, Config { most_writes: 9, ..Config::default() }).await;
+    let mut pending = Vec::new();
+    for n in 0..12 {
+        pending.push(handle.send(submit(&format!("job-{n}"))).await.unwrap());
+    }
+    let tasks = Tasks::new();
+    tasks.spawn("driver", driver.run(tasks.stop_token()));
+    for outcome in pending {
+        within(outcome.outcome()).await.unwrap();
+    }
+    let commits = commits.lock().unwrap().clone();
+    assert!(commits.len() > 1 && commits.iter().all(|size| *size < 9 + 4), "{commits:?}");
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_that_was_applied_is_answered_once() {
+    let store = Faulty::new([Fault::Applied]);
+    let (_tasks, handle) = running(store).await;
+    let before = handle.epoch();
+    let id = accepted(&handle, "one").await;
+    assert_eq!(job_ids(&handle).await, BTreeSet::from([id]));
+    assert!(handle.epoch() > before);
+}
+
+#[tokio::test]
+async fn an_unknown_outcome_that_was_lost_is_stepped_again() {
+    let store = Faulty::new([Fault::Lost, Fault::Lost]);
+    let (_tasks, handle) = running(store).await;
+    let id = accepted(&handle, "one").await;
+    assert_eq!(job_ids(&handle).await, BTreeSet::from([id.clone()]));
+    let events = handle.events(id, 0).await.unwrap();
+    assert_eq!(events.iter().map(|event| event.seq).collect::<Vec<_>>(), [1]);
+}
+
+#[tokio::test]
+async fn a_store_that_never_answers_is_told_to_the_caller() {
+    let store = Faulty::new([Fault::Lost; 3]);
+    let (_tasks, handle) = running(store).await;
+    let refused = within(handle.step(submit("one"))).await.unwrap_err();
+    assert!(matches!(refused, Error::Store(_)), "{refused:?}");
+    assert!(job_ids(&handle).await.is_empty());
+    accepted(&handle, "one").await;
+}
+
+#[tokio::test]
+async fn a_fenced_driver_leads_again_where_it_may() {
+    let store = Faulty::new([Fault::Fenced]);
+    let (_tasks, handle) = running(store).await;
+    let before = handle.epoch();
+    let id = accepted(&handle, "one").await;
+    assert_eq!(job_ids(&handle).await, BTreeSet::from([id]));
+    assert_eq!(handle.epoch().term, before.term + 2, "the other's term lies between");
+}
+
+#[tokio::test]
+async fn a_fenced_driver_steps_down_where_it_must() {
+    let store = Faulty::new([Fault::Fenced]);
+    let (driver, handle) = open(store, Config { lead_again: false, ..Config::default() }).await;
+    let tasks = Tasks::new();
+    let run = tasks.spawn("driver", driver.run(tasks.stop_token()));
+    let refused = within(handle.step(submit("one"))).await.unwrap_err();
+    assert!(matches!(refused, Error::Stopped), "{refused:?}");
+    assert!(matches!(within(run).await.unwrap(), Err(Error::Deposed(_))));
+}
+
+#[tokio::test]
+async fn a_full_store_refuses_and_keeps_nothing_of_it() {
+    let store = Faulty::new([Fault::Full]);
+    let (_tasks, handle) = running(store).await;
+    let first = within(handle.step(submit("one"))).await.unwrap_err();
+    assert!(matches!(&first, Error::Store(error) if error.kind() == Kind::Full), "{first:?}");
+    assert!(job_ids(&handle).await.is_empty());
+    accepted(&handle, "one").await;
+}
+
+#[tokio::test]
+async fn a_new_driver_knows_what_the_old_one_answered() {
+    let store = Memory::new();
+    let (tasks, handle) = running(store.clone()).await;
+    let id = accepted(&handle, "one").await;
+    let wanted = id.clone();
+    let job = handle.read(move |world| world.jobs[&wanted].clone()).await.unwrap();
+    assert!(tasks.shutdown(crate::support::LIMIT).await);
+    let (_tasks, handle) = running(store).await;
+    let wanted = id.clone();
+    assert_eq!(handle.read(move |world| world.jobs[&wanted].clone()).await.unwrap(), job);
+    assert_eq!(handle.events(id, 0).await.unwrap().len(), 1, "events are read from the store");
+}
+
+#[tokio::test]
+async fn only_the_newest_ended_jobs_are_kept() {
+    let store = Memory::new();
+    let mut config = Config::default();
+    config.policy.keep_ended_jobs = 2;
+    let (driver, handle) = open(store.clone(), config).await;
+    let tasks = Tasks::new();
+    tasks.spawn("driver", driver.run(tasks.stop_token()));
+    let waiting = accepted(&handle, "waiting").await;
+    let mut ended = Vec::new();
+    for n in 0..5 {
+        let input = Input::Submit(Box::new(job(&format!("ended-{n}"), true)));
+        let Some(Reply::Accepted(id)) = within(handle.step(input)).await.unwrap().reply else { panic!("refused") };
+        ended.push(id);
+    }
+    let kept = job_ids(&handle).await;
+    assert_eq!(kept.len(), 3);
+    assert!(kept.contains(&waiting));
+    let mut store = store;
+    for id in ended.iter().filter(|id| !kept.contains(id)) {
+        for prefix in [format!("jobs/{id}/"), format!("events/{id}/")] {
+            assert!(store.load(&prefix).await.unwrap().is_empty(), "{prefix} is left");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Log bytes from an agent to a reader.
+
+use proto::v1;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Streaming};
+
+use crate::support::{Agent, Cluster, ended, holds, run_spec, submit, within};
+
+struct Pusher {
+    out: mpsc::Sender<v1::LogChunk>,
+    held: Streaming<v1::LogHeld>,
+}
+
+impl Pusher {
+    async fn open(cluster: &Cluster, node: &str) -> Self {
+        let (out, chunks) = mpsc::channel(64);
+        let held = cluster.agents(node).push_logs(ReceiverStream::new(chunks)).await.unwrap().into_inner();
+        Self { out, held }
+    }
+
+    async fn push(&mut self, chunk: v1::LogChunk) -> Result<u64, tonic::Status> {
+        self.out.send(chunk).await.unwrap();
+        Ok(within(self.held.message()).await?.unwrap().offset)
+    }
+}
+
+fn chunk(attempt: &str, source: &str, offset: u64, data: &str) -> v1::LogChunk {
+    v1::LogChunk {
+        attempt: attempt.into(),
+        source: source.into(),
+        offset,
+        data: data.as_bytes().to_vec().into(),
+        ..Default::default()
+    }
+}
+
+async fn read(cluster: &Cluster, request: v1::LogsRequest) -> Vec<(String, String)> {
+    let mut stream = cluster.jobs().logs(request).await.unwrap().into_inner();
+    let mut read = Vec::new();
+    while let Some(batch) = within(stream.message()).await.unwrap() {
+        read.push((batch.source, String::from_utf8(batch.data.to_vec()).unwrap()));
+    }
+    read
+}
+
+fn of(job: &str) -> v1::LogsRequest {
+    v1::LogsRequest { job: job.into(), ..Default::default() }
+}
+
+#[tokio::test]
+async fn pushed_bytes_are_held_once_and_read_by_rank_and_tail() {
+    let cluster = Cluster::start().await;
+    let mut agent = Agent::join(&cluster, "n1").await;
+    cluster.jobs().submit(submit(&run_spec("hello"))).await.unwrap();
+    let work = agent.start_next().await.attempt;
+    let mut pusher = Pusher::open(&cluster, "n1").await;
+    let query = v1::LogChunk { query: true, ..chunk(&work, "worker_1", 0, "") };
+    assert_eq!(pusher.push(query.clone()).await.unwrap(), 0);
+    assert_eq!(pusher.push(chunk(&work, "worker_1", 0, "a\nb\nc")).await.unwrap(), 5);
+    assert_eq!(pusher.push(chunk(&work, "worker_1", 2, "b\ncd\n")).await.unwrap(), 7);
+    assert_eq!(pusher.push(chunk(&work, "worker_1", 100, "far")).await.unwrap(), 7);
+    assert_eq!(pusher.push(chunk(&work, "worker_10", 0, "ten\n")).await.unwrap(), 4);
+    assert_eq!(pusher.push(chunk(&work, "stdout", 0, "out\n")).await.unwrap(), 4);
+    let mut again = Pusher::open(&cluster, "n1").await;
+    assert_eq!(again.push(query).await.unwrap(), 7);
+
+    let line = |source: &str, text: &str| (source.to_owned(), text.to_owned());
+    let all = [line("stdout", "out\n"), line("worker_1", "a\nb\ncd\n"), line("worker_10", "ten\n")];
+    assert_eq!(read(&cluster, of("hello")).await, all);
+    let tail = v1::LogsRequest { tail: Some(1), ranks: vec![1], ..of("hello") };
+    assert_eq!(read(&cluster, tail).await, [line("worker_1", "cd\n")]);
+    let elsewhere = v1::LogsRequest { node: "n2".into(), ..of("hello") };
+    assert!(read(&cluster, elsewhere).await.is_empty());
+    let stage = v1::LogsRequest { stage: "trian".into(), ..of("hello") };
+    let refused = cluster.jobs().logs(stage).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message()), (Code::NotFound, "the job has no stage `trian`; it has `hello`"));
+}
+
+#[tokio::test]
+async fn a_follower_sees_all_lines_and_then_the_end() {
+    let cluster = Cluster::start().await;
+    let mut agent = Agent::join(&cluster, "n1").await;
+    cluster.jobs().submit(submit(&run_spec("hello"))).await.unwrap();
+    let work = agent.start_next().await.attempt;
+    let mut pusher = Pusher::open(&cluster, "n1").await;
+    pusher.push(chunk(&work, "stdout", 0, "one\ntw")).await.unwrap();
+    let follow = v1::LogsRequest { follow: true, ..of("hello") };
+    let mut stream = cluster.jobs().logs(follow).await.unwrap().into_inner();
+    let first = within(stream.message()).await.unwrap().unwrap();
+    assert_eq!((&first.data[..], first.stage.as_str(), first.node.as_str()), (&b"one\n"[..], "hello", "n1"));
+    pusher.push(chunk(&work, "stdout", 6, "o\nthree\n")).await.unwrap();
+    let second = within(stream.message()).await.unwrap().unwrap();
+    assert_eq!((&second.data[..], second.offset), (&b"two\nthree\n"[..], 4));
+    agent.report(&work, ended("", Vec::new())).await;
+    pusher.push(v1::LogChunk { done: true, ..chunk(&work, "stdout", 14, "rest") }).await.unwrap();
+    let third = within(stream.message()).await.unwrap().unwrap();
+    assert_eq!(&third.data[..], b"rest");
+    assert!(within(stream.message()).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn an_agent_pushes_for_its_own_attempts_only() {
+    let cluster = Cluster::start().await;
+    let mut agent = Agent::join(&cluster, "n1").await;
+    cluster.jobs().submit(submit(&run_spec("hello"))).await.unwrap();
+    let work = agent.start_next().await.attempt;
+    let mut stranger = Pusher::open(&cluster, "n2").await;
+    let refused = stranger.push(chunk(&work, "stdout", 0, "mine")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    let mut pusher = Pusher::open(&cluster, "n1").await;
+    let refused = pusher.push(chunk(&work, "../../escape", 0, "x")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(!holds(cluster.dir.path(), "stdout.log"));
+}
+
+#[tokio::test]
+async fn bytes_of_unknown_attempts_are_neither_kept_nor_in_the_way() {
+    let cluster = Cluster::start().await;
+    let mut agent = Agent::join(&cluster, "n1").await;
+    cluster.jobs().submit(submit(&run_spec("hello"))).await.unwrap();
+    let work = agent.start_next().await.attempt;
+    let mut pusher = Pusher::open(&cluster, "n1").await;
+    pusher.out.send(chunk("jzz.run.0.1", "stdout", 0, "who?")).await.unwrap();
+    assert_eq!(pusher.push(chunk(&work, "stdout", 0, "hi\n")).await.unwrap(), 3);
+    assert!(!holds(cluster.dir.path(), "jzz.run.0.1"));
+}
