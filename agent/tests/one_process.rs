@@ -76,7 +76,7 @@ echo '{"type":"result","summary":"5 rows","files":[{"path":"out/a.bin","size":3,
     assert_eq!(manifest, r#"[{"task":"rows 0..5","path":"/x/y"}]"#);
     rig.controller
         .report("j1.prep.0.1", "warning", |what| match what {
-            What::Warning(warning) => Some(assert_eq!(warning.message, "odd row")),
+            What::Warning(warning) => (warning.message == "odd row").then_some(()),
             _ => None,
         })
         .await;
@@ -141,7 +141,21 @@ async fn a_command_s_code_signal_or_absence_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_leaves_nothing_running_not_even_what_hides() {
-    let rig = Rig::new().await;
+    stop_what_hides(Rig::new().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_needs_no_cgroup() {
+    let rig = Rig::with_env(&[(agent::shim::cgroup::SWITCH, "1")]).await;
+    rig.controller.say(Say::Start(run(&rig, "j1.run.9.1", &["true"]))).await;
+    rig.controller.ended("j1.run.9.1").await;
+    let shim: agent::shim::record::Shim =
+        agent::shim::record::read(&rig.seat("j1.run.9.1").join(agent::shim::record::SHIM)).unwrap().unwrap();
+    assert_eq!(shim.cgroup, None);
+    stop_what_hides(rig).await;
+}
+
+async fn stop_what_hides(rig: Rig) {
     // A child that leaves the session and ignores SIGTERM.
     let script = "setsid sh -c 'trap \"\" TERM; echo $$ > hidden; while :; do sleep 0.2; done' & echo up; wait";
     rig.controller.say(Say::Start(run(&rig, "j1.run.0.1", &["sh", "-c", script]))).await;

@@ -4,12 +4,15 @@
 
 mod changes;
 pub mod dir;
+mod ending;
 mod failure;
 pub mod judge;
+mod orphans;
 mod prepare;
 mod readers;
 mod run;
 mod shimctl;
+mod sights;
 mod watch;
 
 pub use self::prepare::writable;

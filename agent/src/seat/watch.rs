@@ -1,11 +1,8 @@
 //! A seat whose processes run.
 
-use std::collections::BTreeSet;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use model::Parallel;
-use proto::v1::{Failure, Output, Started as StartedReport, Warning, assignment::Body, progress, report};
+use proto::v1::{Failure, Started as StartedReport, Warning, progress, report};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::changes::Changes;
@@ -13,11 +10,9 @@ use super::failure;
 use super::judge::{self, Death, Verdict};
 use super::readers::{Heard, Readers};
 use super::run::{End, Next, Order, Seat};
-use super::shimctl;
-use crate::launch::absolute;
-use crate::shim::proc;
-use crate::shim::record::{self, Child, Ended, Exit, Launch, Process, Shim, Started};
-use crate::watch::checkpoints::{Scope, Sighting, Watch};
+use super::{shimctl, sights};
+use crate::shim::record::{self, Ended, Exit, Launch, Shim, Started};
+use crate::watch::checkpoints::{Sighting, Watch};
 use crate::watch::evidence;
 
 /// Between SIGTERM and SIGKILL for ranks whose gang has failed: they wait in a
@@ -33,35 +28,33 @@ const SHIM_LIMIT: Duration = Duration::from_secs(20);
 const SCHEDULER_LIMIT: Duration = Duration::from_secs(10);
 /// How long a rank may outlive one that returned 0, without any sign of progress.
 const EARLY_LIMIT: Duration = Duration::from_secs(30);
-/// How long the remains of a seat without a shim are hunted.
-const ORPHAN_LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) struct Watching<'a> {
-    seat: &'a mut Seat,
-    launch: Launch,
-    shim: Option<Shim>,
-    started: Option<Started>,
-    exits: Vec<Exit>,
-    failure: Option<Failure>,
-    readers: Readers,
-    checkpoints: Option<Watch>,
-    began: Instant,
-    ticks: u32,
+    pub(super) seat: &'a mut Seat,
+    pub(super) launch: Launch,
+    pub(super) shim: Option<Shim>,
+    pub(super) started: Option<Started>,
+    pub(super) exits: Vec<Exit>,
+    pub(super) failure: Option<Failure>,
+    pub(super) readers: Readers,
+    pub(super) checkpoints: Option<Watch>,
+    pub(super) began: Instant,
+    pub(super) ticks: u32,
     /// Grace of the stop that was last asked for, not yet passed to a shim.
-    stop: Option<Duration>,
-    stop_passed: Option<Duration>,
+    pub(super) stop: Option<Duration>,
+    pub(super) stop_passed: Option<Duration>,
     /// When the processes of a dead shim are killed.
-    orphan_deadline: Option<Instant>,
+    pub(super) orphan_deadline: Option<Instant>,
     /// Since when some ranks have returned 0 and others have not moved.
-    early: Option<(Instant, u64)>,
-    ranks_done: Option<Instant>,
-    look_again: Option<Duration>,
+    pub(super) early: Option<(Instant, u64)>,
+    pub(super) ranks_done: Option<Instant>,
+    pub(super) look_again: Option<Duration>,
 }
 
 impl<'a> Watching<'a> {
     pub(super) fn new(seat: &'a mut Seat) -> Self {
         let readers = Readers::of(&seat.assignment, seat.dir.path());
-        let checkpoints = checkpoint_watch(seat);
+        let checkpoints = sights::checkpoint_watch(seat);
         Self {
             seat,
             launch: Launch::default(),
@@ -166,13 +159,12 @@ impl<'a> Watching<'a> {
             tracing::error!(attempt = %self.seat.name, %error, "a stop could not be written; stopping with the default grace");
         }
         if self.is_orphaned() {
-            shimctl::terminate_orphans(&self.children());
-            self.orphan_deadline = Some(Instant::now() + grace);
+            self.terminate_orphans(grace);
         }
     }
 
     /// Looks for the first failure and acts on it.
-    async fn judge(&mut self) {
+    pub(super) async fn judge(&mut self) {
         if self.failure.is_some() || self.launch.processes.len() < 2 {
             return;
         }
@@ -190,13 +182,28 @@ impl<'a> Watching<'a> {
             Verdict::Nothing => {}
             Verdict::Unsure(micros) => self.look_again = Some(Duration::from_micros(micros)),
             Verdict::First(index) => {
-                let exit = self.exits.iter().find(|e| e.index == index).cloned();
-                if let (Some(exit), Some(process)) = (exit, self.launch.processes.get(index)) {
-                    let failure = failure::of_process(&self.seat.host.node, process, &exit);
+                if let Some(failure) = self.failure_of(index, &victims) {
                     self.fail(failure).await;
                 }
             }
         }
+    }
+
+    /// Describes the failure of one process, or what made a victim of it.
+    fn failure_of(&self, index: usize, victims: &[bool]) -> Option<Failure> {
+        let at = self.exits.iter().position(|e| e.index == index)?;
+        let exit = &self.exits[at];
+        let node = &self.seat.host.node;
+        // A victim's peer may have left with code 0 in the middle of the work.
+        let left = self.exits.iter().find(|e| self.is_rank(e.index) && e.clean() && e.mono_us < exit.mono_us);
+        if victims[at]
+            && let (Some(left), Readers::Train(reader)) = (left, &self.readers)
+            && !self.readers.proves_done()
+        {
+            let process = self.launch.processes.get(left.index)?;
+            return Some(failure::stopped_short(node, process, left, reader.course.last + 1));
+        }
+        Some(failure::of_process(node, self.launch.processes.get(index)?, exit))
     }
 
     async fn fail(&mut self, failure: Failure) {
@@ -209,7 +216,7 @@ impl<'a> Watching<'a> {
         self.pass_stop();
     }
 
-    fn is_rank(&self, index: usize) -> bool {
+    pub(super) fn is_rank(&self, index: usize) -> bool {
         self.launch.processes.get(index).is_some_and(|p| p.rank.is_some())
     }
 
@@ -251,7 +258,7 @@ impl<'a> Watching<'a> {
         }
     }
 
-    async fn listen(&mut self) {
+    pub(super) async fn listen(&mut self) {
         for heard in self.readers.turn() {
             match heard {
                 Heard::Engine(p) => self.seat.host.progress.post(&self.seat.name, progress::What::Engine(p)),
@@ -299,63 +306,6 @@ impl<'a> Watching<'a> {
         }
     }
 
-    /// Whether the shim is gone without a last word.
-    fn is_orphaned(&self) -> bool {
-        self.orphan_deadline.is_some()
-            || self.shim.as_ref().is_some_and(|s| !proc::lives(s.id) && !self.ended_file().exists())
-    }
-
-    fn ended_file(&self) -> PathBuf {
-        self.seat.dir.path().join(record::ENDED)
-    }
-
-    fn children(&self) -> Vec<Child> {
-        self.started.as_ref().map(|s| s.children.clone()).unwrap_or_default()
-    }
-
-    /// Does the work of a shim that was killed: notes ends, kills after the
-    /// grace, and writes the last word.
-    async fn tend_orphans(&mut self) {
-        let Some(shim) = self.shim.clone() else { return };
-        let children = self.children();
-        if let (Some(grace), None) = (self.stop_passed, self.orphan_deadline) {
-            // It died while it was stopping them.
-            shimctl::terminate_orphans(&children);
-            self.orphan_deadline = Some(Instant::now() + grace);
-        }
-        let known: BTreeSet<usize> = self.exits.iter().map(|e| e.index).collect();
-        let gone: Vec<usize> =
-            children.iter().filter(|c| !known.contains(&c.index) && !proc::lives(c.id)).map(|c| c.index).collect();
-        // Read once more: what has ended before this moment has said so by it.
-        self.listen().await;
-        for index in gone {
-            let code = self.readers.proves_done().then_some(0);
-            let stopping = self.stop_passed.is_some();
-            let exit =
-                Exit { index, code, stopping, mono_us: now_us(), wall_ms: runtime::clock::now_ms(), ..Exit::default() };
-            tracing::warn!(attempt = %self.seat.name, index, "a process ended whose shim was killed");
-            if let Err(error) = record::append_exit(self.seat.dir.path(), &exit) {
-                tracing::error!(attempt = %self.seat.name, %error, "an end cannot be noted; trying again");
-                return;
-            }
-            self.exits.push(exit);
-        }
-        self.judge().await;
-        let all_gone = children.iter().all(|c| self.exits.iter().any(|e| e.index == c.index));
-        let overdue = self.orphan_deadline.is_some_and(|d| Instant::now() >= d);
-        if !all_gone && !overdue {
-            return;
-        }
-        let stopped = self.stop_passed.is_some();
-        let clear = tokio::task::spawn_blocking(move || shimctl::kill_orphans(&shim, &children, ORPHAN_LIMIT)).await;
-        if all_gone && clear.unwrap_or(false) {
-            let ended = Ended { wall_ms: runtime::clock::now_ms(), stopped, ..Ended::default() };
-            if let Err(error) = record::write(&self.ended_file(), &ended) {
-                tracing::error!(attempt = %self.seat.name, %error, "the end of a seat cannot be noted; trying again");
-            }
-        }
-    }
-
     /// All processes are gone: reads what is left to read, and sums up.
     async fn conclude(&mut self, ended: &Ended) -> Next {
         self.listen().await;
@@ -372,84 +322,6 @@ impl<'a> Watching<'a> {
         Next::Finish(Box::new(end))
     }
 
-    fn end(&mut self, ended: &Ended) -> End {
-        let failed = |failure| End { failure: Some(failure), ..End::default() };
-        if let Some(failure) = self.failure.take() {
-            return failed(failure);
-        }
-        if let Some(error) = &ended.error {
-            let refusal = crate::refusal::Refusal::new(
-                format!("the shim gave up: {error}"),
-                "look at `shim.log` in the attempt's directory on the node",
-            );
-            return failed(failure::refused(&self.seat.host.node, &refusal));
-        }
-        let unclean = self.launch.processes.iter().enumerate().filter(|(i, p)| p.rank.is_some() && !self.clean(*i));
-        let unclean: Vec<(usize, Process)> = unclean.map(|(i, p)| (i, p.clone())).collect();
-        let stopped = self.seat.note.stopped;
-        if let Some((index, process)) = unclean.first() {
-            if stopped {
-                return End::default();
-            }
-            let exit = self.exits.iter().find(|e| e.index == *index).cloned().unwrap_or_default();
-            let mut failure = failure::of_process(&self.seat.host.node, process, &exit);
-            if let Readers::Engine(reader) = &mut self.readers
-                && let Some((message, hint)) = reader.error.take()
-            {
-                failure.message = message;
-                failure.hint = hint;
-            }
-            return failed(failure);
-        }
-        self.end_of_clean(stopped)
-    }
-
-    fn clean(&self, index: usize) -> bool {
-        self.exits.iter().any(|e| e.index == index && e.clean())
-    }
-
-    /// Every rank has returned 0: whether they had done their work.
-    fn end_of_clean(&mut self, stopped: bool) -> End {
-        let node = &self.seat.host.node;
-        match &mut self.readers {
-            Readers::Engine(reader) => match reader.result.take() {
-                Some(mut output) => {
-                    if output.path.is_empty() {
-                        output.path = out_path(self.seat);
-                    }
-                    End { ok: true, output, failure: None }
-                }
-                None if stopped => End::default(),
-                None => {
-                    let process = self.launch.processes.first().cloned();
-                    let exit = self.exits.first().cloned().unwrap_or_default();
-                    let mut failure = process.map(|p| failure::of_process(node, &p, &exit)).unwrap_or_default();
-                    failure.message = "the engine ended without a result".into();
-                    failure.hint = "is the installed engine of the agent's version?".into();
-                    End { failure: Some(failure), ..End::default() }
-                }
-            },
-            Readers::Train(reader) => {
-                let summary = reader
-                    .last
-                    .map(|s| format!("iteration {} of {}, lm loss {:.4}", s.iteration, s.iterations, s.loss));
-                let output = Output { summary: summary.unwrap_or_default(), ..Output::default() };
-                match reader.course.stopped_short() {
-                    None => End { ok: true, output, failure: None },
-                    Some(_) if stopped => End { output, ..End::default() },
-                    Some(iteration) => {
-                        let last = self.launch.processes.iter().rposition(|p| p.rank.is_some()).unwrap_or_default();
-                        let exit = self.exits.iter().find(|e| e.index == last).cloned().unwrap_or_default();
-                        let failure =
-                            self.launch.processes.get(last).map(|p| failure::stopped_short(node, p, &exit, iteration));
-                        End { ok: false, output, failure }
-                    }
-                }
-            }
-            Readers::Silent => End { ok: true, ..End::default() },
-        }
-    }
-
     fn give_up(&mut self, why: &str) -> Next {
         let refusal = crate::refusal::Refusal::new(
             format!("the seat could not be started: {why}"),
@@ -460,56 +332,7 @@ impl<'a> Watching<'a> {
     }
 }
 
-/// The attempt-named path that an engine was given.
-fn out_path(seat: &Seat) -> String {
-    match &seat.assignment.body {
-        Some(Body::Engine(body)) if !body.out_prefix.is_empty() => {
-            let workdir = seat.assignment.runtime.as_ref().map(|r| r.workdir.clone()).unwrap_or_default();
-            let path = format!("{}.{}", body.out_prefix, seat.name);
-            absolute(std::path::Path::new(&workdir), &path).to_string_lossy().into_owned()
-        }
-        Some(_) | None => String::new(),
-    }
-}
-
-fn checkpoint_watch(seat: &Seat) -> Option<Watch> {
-    let assignment = &seat.assignment;
-    let Some(Body::Train(body)) = &assignment.body else { return None };
-    if body.save_dir.is_empty() {
-        return None;
-    }
-    let parallel = Parallel::new(body.tp, body.pp).ok()?;
-    let dp = parallel.dp(assignment.world_size).ok()?;
-    let workdir = &assignment.runtime.as_ref()?.workdir;
-    let ranks = assignment.first_rank..assignment.first_rank.saturating_add(assignment.ranks);
-    let shards = ranks.map(|r| parallel.coordinates(r, dp)).filter(|c| c.dp == 0).map(|c| (c.tp, c.pp)).collect();
-    let mut watch = Watch::new(Scope {
-        save_dir: absolute(std::path::Path::new(workdir), &body.save_dir),
-        shards,
-        parallel,
-        tracker: assignment.first_rank == 0,
-        since_ms: seat.note.started_ms,
-    });
-    let mut newest = None;
-    for mark in &seat.marks {
-        let numbers: Vec<u64> = mark.split(' ').skip(1).filter_map(|n| n.parse().ok()).collect();
-        match (mark.split(' ').next(), numbers.as_slice()) {
-            (Some("shard"), [iteration, tp, pp]) => {
-                if let (Ok(tp), Ok(pp)) = (u32::try_from(*tp), u32::try_from(*pp)) {
-                    watch.know_shard(*iteration, tp, pp);
-                }
-            }
-            (Some("tracker"), [iteration]) => newest = newest.max(Some(*iteration)),
-            _ => {}
-        }
-    }
-    if let Some(iteration) = newest {
-        watch.know_tracker(iteration);
-    }
-    Some(watch)
-}
-
-fn now_us() -> u64 {
+pub(super) fn now_us() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1000
 }

@@ -21,6 +21,8 @@ use super::record::{self, Child, Ended, Exit, Launch, ProcId, Process, Shim, Sta
 const HOLD: &str = "--hold";
 /// Grace of a stop whose record cannot be read.
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
+/// What a scheduler gets after its ranks have ended.
+const SCHEDULER_GRACE: Duration = Duration::from_secs(2);
 /// How long the last descendants are hunted before the shim says that it failed.
 const KILL_LIMIT: Duration = Duration::from_secs(20);
 
@@ -69,8 +71,8 @@ struct Holder {
     me: ProcId,
     cgroup: Option<Cgroup>,
     children: Vec<Child>,
-    /// Children that have not ended.
-    living: usize,
+    /// Those of them that have not ended.
+    living: Vec<Child>,
     stopping: bool,
     ended_signal: UnixStream,
     stop_signal: UnixStream,
@@ -102,13 +104,13 @@ impl Holder {
             return Ok(None);
         }
         let dir = dir.to_owned();
-        let (children, living, stopping) = (Vec::new(), 0, false);
+        let (children, living, stopping) = (Vec::new(), Vec::new(), false);
         Ok(Some(Self { dir, launch, me, cgroup, children, living, stopping, ended_signal, stop_signal }))
     }
 
     fn run(&mut self) -> io::Result<()> {
         self.start_all()?;
-        while self.living > 0 {
+        while !self.living.is_empty() {
             self.wait_for_signal(None)?;
             self.reap()?;
             if self.told_to_stop() {
@@ -125,7 +127,7 @@ impl Holder {
             match start(process) {
                 Ok(id) => {
                     self.children.push(Child { index, id });
-                    self.living += 1;
+                    self.living.push(Child { index, id });
                 }
                 Err(error) => {
                     let error = Some(format!("`{}` could not be started: {error}", program(process)));
@@ -146,12 +148,25 @@ impl Holder {
         let asked: Option<Stop> = record::read(&self.dir.join(record::STOP)).ok().flatten();
         let grace = asked.map_or(DEFAULT_GRACE, |s| Duration::from_millis(s.grace_ms));
         self.stopping = true;
-        for child in &self.children {
+        // A scheduler goes last: without it the ranks could not save together.
+        self.terminate(|process| process.rank.is_some());
+        self.wait_for(grace, |process| process.rank.is_some())?;
+        self.terminate(|process| process.rank.is_none());
+        self.wait_for(SCHEDULER_GRACE.min(grace), |_| true)?;
+        self.finish(true)
+    }
+
+    fn terminate(&self, which: impl Fn(&Process) -> bool) {
+        for child in self.living.iter().filter(|c| which(&self.launch.processes[c.index])) {
             signal_group(child.id.pid, Signal::TERM);
         }
-        let deadline = Instant::now() + grace;
-        while self.living > 0 {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else { break };
+    }
+
+    /// Waits until the processes in question have ended, at most `grace`.
+    fn wait_for(&mut self, grace: Duration, which: impl Fn(&Process) -> bool) -> io::Result<()> {
+        let begun = Instant::now();
+        while self.living.iter().any(|c| which(&self.launch.processes[c.index])) {
+            let Some(left) = grace.checked_sub(begun.elapsed()) else { break };
             self.wait_for_signal(Some(left))?;
             self.reap()?;
             if self.told_to_stop() {
@@ -162,7 +177,7 @@ impl Holder {
                 }
             }
         }
-        self.finish(true)
+        Ok(())
     }
 
     /// Kills whatever is left, and writes the last word.
@@ -189,10 +204,9 @@ impl Holder {
     fn reap(&mut self) -> io::Result<()> {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let pid = pid.as_raw_nonzero().get();
-            if let Some(child) = self.children.iter().find(|c| c.id.pid == pid) {
-                let exit = Exit { index: child.index, ..self.exit_of(status) };
-                record::append_exit(&self.dir, &exit)?;
-                self.living = self.living.saturating_sub(1);
+            if let Some(at) = self.living.iter().position(|c| c.id.pid == pid) {
+                let index = self.living.remove(at).index;
+                record::append_exit(&self.dir, &Exit { index, ..self.exit_of(status) })?;
             }
         }
         Ok(())

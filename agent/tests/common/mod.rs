@@ -237,10 +237,16 @@ pub struct Rig {
     pub address: SocketAddr,
     agent: Option<Child>,
     tasks: Tasks,
+    env: Vec<(&'static str, &'static str)>,
 }
 
 impl Rig {
     pub async fn new() -> Self {
+        Self::with_env(&[]).await
+    }
+
+    /// An agent with more variables.
+    pub async fn with_env(env: &[(&'static str, &'static str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let pki = dir.path().join("pki");
         let authority = Authority::create(&dir.path().join("ca")).unwrap();
@@ -261,7 +267,7 @@ impl Rig {
         std::fs::create_dir(&bin).unwrap();
         symlink(env!("CARGO_BIN_EXE_qctl-shim"), bin.join("qctl-shim")).unwrap();
         std::fs::create_dir(dir.path().join("work")).unwrap();
-        let mut rig = Self { dir, controller, address, agent: None, tasks };
+        let mut rig = Self { dir, controller, address, agent: None, tasks, env: env.to_vec() };
         rig.start_agent();
         rig
     }
@@ -279,6 +285,7 @@ impl Rig {
             .arg("--bin-dir")
             .arg(path("bin"))
             .env("QCTL_LOG", "info")
+            .envs(self.env.iter().copied())
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()
@@ -361,6 +368,14 @@ impl Drop for Rig {
             all.push(shim.id);
             for id in all.into_iter().filter(|id| proc::lives(*id)) {
                 agent::shim::descend::signal(id.pid, rustix::process::Signal::KILL);
+            }
+            if let Some(path) = shim.cgroup {
+                let empty = || agent::shim::cgroup::members(&path).is_empty();
+                let begun = Instant::now();
+                while !empty() && begun.elapsed() < Duration::from_secs(5) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                agent::shim::cgroup::remove(&path);
             }
         }
         self.tasks.stop_token().cancel();

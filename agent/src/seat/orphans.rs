@@ -1,0 +1,80 @@
+//! A seat whose shim was killed: its processes go on, and the agent does what
+//! the shim would have done.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::shimctl;
+use super::watch::{Watching, now_us};
+use crate::shim::proc;
+use crate::shim::record::{self, Child, Ended, Exit};
+
+/// How long the remains of a seat without a shim are hunted.
+const ORPHAN_LIMIT: Duration = Duration::from_secs(10);
+
+impl Watching<'_> {
+    /// As a shim would: the ranks first, their scheduler with what is left.
+    pub(super) fn terminate_orphans(&mut self, grace: Duration) {
+        let ranks: Vec<Child> = self.children().into_iter().filter(|c| self.is_rank(c.index)).collect();
+        shimctl::terminate_orphans(&ranks);
+        self.orphan_deadline = Some(Instant::now() + grace);
+    }
+
+    /// Whether the shim is gone without a last word.
+    pub(super) fn is_orphaned(&self) -> bool {
+        self.orphan_deadline.is_some()
+            || self.shim.as_ref().is_some_and(|s| !proc::lives(s.id) && !self.ended_file().exists())
+    }
+
+    fn ended_file(&self) -> PathBuf {
+        self.seat.dir.path().join(record::ENDED)
+    }
+
+    pub(super) fn children(&self) -> Vec<Child> {
+        self.started.as_ref().map(|s| s.children.clone()).unwrap_or_default()
+    }
+
+    /// Does the work of a shim that was killed: notes ends, kills after the
+    /// grace, and writes the last word.
+    pub(super) async fn tend_orphans(&mut self) {
+        let Some(shim) = self.shim.clone() else { return };
+        let children = self.children();
+        if let (Some(grace), None) = (self.stop_passed, self.orphan_deadline) {
+            // It died while it was stopping them.
+            self.terminate_orphans(grace);
+        }
+        let known: BTreeSet<usize> = self.exits.iter().map(|e| e.index).collect();
+        let gone: Vec<usize> =
+            children.iter().filter(|c| !known.contains(&c.index) && !proc::lives(c.id)).map(|c| c.index).collect();
+        // Read once more: what has ended before this moment has said so by it.
+        self.listen().await;
+        for index in gone {
+            let code = self.readers.proves_done().then_some(0);
+            let stopping = self.stop_passed.is_some();
+            let exit =
+                Exit { index, code, stopping, mono_us: now_us(), wall_ms: runtime::clock::now_ms(), ..Exit::default() };
+            tracing::warn!(attempt = %self.seat.name, index, "a process ended whose shim was killed");
+            if let Err(error) = record::append_exit(self.seat.dir.path(), &exit) {
+                tracing::error!(attempt = %self.seat.name, %error, "an end cannot be noted; trying again");
+                return;
+            }
+            self.exits.push(exit);
+        }
+        self.judge().await;
+        let all_gone = children.iter().all(|c| self.exits.iter().any(|e| e.index == c.index));
+        let ranks_gone = children.iter().all(|c| !self.is_rank(c.index) || !proc::lives(c.id));
+        let overdue = self.orphan_deadline.is_some_and(|d| ranks_gone || Instant::now() >= d);
+        if !all_gone && !overdue {
+            return;
+        }
+        let stopped = self.stop_passed.is_some();
+        let clear = tokio::task::spawn_blocking(move || shimctl::kill_orphans(&shim, &children, ORPHAN_LIMIT)).await;
+        if all_gone && clear.unwrap_or(false) {
+            let ended = Ended { wall_ms: runtime::clock::now_ms(), stopped, ..Ended::default() };
+            if let Err(error) = record::write(&self.ended_file(), &ended) {
+                tracing::error!(attempt = %self.seat.name, %error, "the end of a seat cannot be noted; trying again");
+            }
+        }
+    }
+}

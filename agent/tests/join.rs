@@ -1,0 +1,88 @@
+//! A node without a certificate gets one for a token.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+
+use agent::config::{Config, Flags};
+use agent::join::{JoinError, identity};
+use proto::v1::cluster_server::{Cluster, ClusterServer};
+use proto::v1::{JoinReply, JoinRequest, StatusReply, StatusRequest};
+use runtime::Tasks;
+use runtime::pki::Authority;
+use runtime::tls::{ClientAuth, Role, server_tls};
+use tonic::transport::Server;
+use tonic::{Request, Response, Status};
+
+struct Door(Authority);
+
+#[tonic::async_trait]
+impl Cluster for Door {
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
+        let request = request.into_inner();
+        if request.token != "good" {
+            return Err(Status::permission_denied("the token is not known"));
+        }
+        let certificate = self.0.sign_csr(&request.csr, Role::Agent, &request.node, 1).unwrap();
+        Ok(Response::new(JoinReply { certificate, ca: "of no interest".into() }))
+    }
+}
+
+fn config(dir: &Path, port: u16, token: &str, ca_digest: &str) -> Config {
+    Flags {
+        node: Some("n1".into()),
+        controller: Some(format!("https://127.0.0.1:{port}")),
+        pki: Some(dir.join("pki")),
+        state_dir: Some(dir.join("state")),
+        address: Some("127.0.0.1".into()),
+        device: Some("cpu".into()),
+        slots: Some(1),
+        join_token: Some(token.into()),
+        ca_digest: Some(ca_digest.into()),
+        ..Flags::default()
+    }
+    .check()
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_buys_a_certificate_once_the_controller_has_proved_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::create(&dir.path().join("ca")).unwrap();
+    let digest = authority.digest();
+    let server = authority.issue(Role::Controller, "c1", &[], 1).unwrap();
+    let ca = authority.cert().to_owned();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let tasks = Tasks::new();
+    let serving = Server::builder()
+        .tls_config(server_tls(&server, ClientAuth::Optional))
+        .unwrap()
+        .add_service(ClusterServer::new(Door(authority)))
+        .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
+    tasks.spawn("server", serving);
+
+    let pki = dir.path().join("pki");
+    assert!(matches!(identity(&config(dir.path(), port, "good", &digest)).await, Err(JoinError::Ca { .. })));
+    std::fs::create_dir(&pki).unwrap();
+    std::fs::write(pki.join("ca.pem"), &ca).unwrap();
+    let error = identity(&config(dir.path(), port, "bad", &digest)).await.unwrap_err();
+    assert_eq!(error.to_string(), "the controller did not let this node join: the token is not known");
+    assert!(!pki.join("cert.pem").exists(), "nothing half done is left");
+    let got = identity(&config(dir.path(), port, "good", &digest)).await.unwrap();
+    assert_eq!(got.ca, ca);
+    let again = identity(&config(dir.path(), 1, "used up", &digest)).await.unwrap();
+    assert_eq!(again.cert, got.cert, "a certificate needs no controller");
+
+    // A stranger with a certificate of his own CA is not told the token.
+    let other = Authority::create(&dir.path().join("other")).unwrap();
+    std::fs::remove_file(pki.join("cert.pem")).unwrap();
+    std::fs::write(pki.join("ca.pem"), other.cert()).unwrap();
+    assert!(matches!(identity(&config(dir.path(), port, "good", &digest)).await, Err(JoinError::OtherCa { .. })));
+    let error = identity(&config(dir.path(), port, "good", &other.digest())).await.unwrap_err();
+    assert!(matches!(error, JoinError::Refused(_)), "{error}");
+}
