@@ -142,7 +142,7 @@ fn model(json: &str) -> Result<ModelSurvey, String> {
             return Err(format!("`{name}` is {value}"));
         }
     }
-    if shape.num_attention_heads % shape.num_query_groups != 0 {
+    if !shape.num_attention_heads.is_multiple_of(shape.num_query_groups) {
         return Err("the heads are no multiple of the query groups".to_owned());
     }
     let dtypes = [Dtype::Bf16, Dtype::Fp16, Dtype::Fp32];

@@ -28,25 +28,25 @@ use v1::agent_message::Kind as Said;
 use v1::controller_message::Kind as Told;
 
 /// How long anything may take; far beyond what it does.
-pub const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// Waits for `future`, but not for ever.
-pub async fn within<T>(future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(LIMIT, future).await.expect("it took too long")
 }
 
-pub struct Cluster {
-    pub dir: tempfile::TempDir,
-    pub authority: Authority,
-    pub controller: Controller,
+pub(crate) struct Cluster {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) authority: Authority,
+    pub(crate) controller: Controller,
 }
 
 impl Cluster {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_on(tempfile::tempdir().unwrap(), Memory::new()).await
     }
 
-    pub async fn start_on(dir: tempfile::TempDir, store: impl Store) -> Self {
+    pub(crate) async fn start_on(dir: tempfile::TempDir, store: impl Store) -> Self {
         let pki = dir.path().join("pki");
         let authority = if pki.exists() { Authority::load(&pki).unwrap() } else { Authority::create(&pki).unwrap() };
         let local = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
@@ -62,56 +62,56 @@ impl Cluster {
         Self { dir, authority, controller }
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("https://{}", self.controller.address())
     }
 
-    pub fn channel(&self, role: Role, name: &str) -> Channel {
+    pub(crate) fn channel(&self, role: Role, name: &str) -> Channel {
         let identity = self.authority.issue(role, name, &[], 1).unwrap();
         runtime::channel(&self.url(), &identity).unwrap()
     }
 
-    pub fn user(&self) -> Channel {
+    pub(crate) fn user(&self) -> Channel {
         self.channel(Role::User, "ada")
     }
 
-    pub fn jobs(&self) -> JobsClient<Channel> {
+    pub(crate) fn jobs(&self) -> JobsClient<Channel> {
         JobsClient::new(self.user())
     }
 
-    pub fn nodes(&self) -> NodesClient<Channel> {
+    pub(crate) fn nodes(&self) -> NodesClient<Channel> {
         NodesClient::new(self.user())
     }
 
-    pub fn checkpoints(&self) -> CheckpointsClient<Channel> {
+    pub(crate) fn checkpoints(&self) -> CheckpointsClient<Channel> {
         CheckpointsClient::new(self.user())
     }
 
-    pub fn cluster(&self) -> ClusterClient<Channel> {
+    pub(crate) fn cluster(&self) -> ClusterClient<Channel> {
         ClusterClient::new(self.user())
     }
 
-    pub fn agents(&self, node: &str) -> AgentsClient<Channel> {
+    pub(crate) fn agents(&self, node: &str) -> AgentsClient<Channel> {
         AgentsClient::new(self.channel(Role::Agent, node))
     }
 
     /// Stops the controller and keeps what it saved.
-    pub async fn stop(self) -> tempfile::TempDir {
+    pub(crate) async fn stop(self) -> tempfile::TempDir {
         assert!(self.controller.shutdown(LIMIT).await, "something did not stop");
         self.dir
     }
 }
 
 /// An agent played by hand.
-pub struct Agent {
-    pub out: mpsc::Sender<v1::AgentMessage>,
-    pub inbound: Streaming<v1::ControllerMessage>,
+pub(crate) struct Agent {
+    pub(crate) out: mpsc::Sender<v1::AgentMessage>,
+    pub(crate) inbound: Streaming<v1::ControllerMessage>,
     seq: u64,
     /// Told while something else was waited for.
     backlog: VecDeque<Told>,
 }
 
-pub fn hello(node: &str) -> v1::Hello {
+pub(crate) fn hello(node: &str) -> v1::Hello {
     v1::Hello {
         node: node.into(),
         boot_id: format!("boot of {node}"),
@@ -128,11 +128,11 @@ pub fn hello(node: &str) -> v1::Hello {
 
 impl Agent {
     /// Greets and waits for the welcome.
-    pub async fn join(cluster: &Cluster, node: &str) -> Self {
+    pub(crate) async fn join(cluster: &Cluster, node: &str) -> Self {
         Self::greet(cluster, node, hello(node)).await.unwrap()
     }
 
-    pub async fn greet(cluster: &Cluster, node: &str, hello: v1::Hello) -> Result<Self, tonic::Status> {
+    pub(crate) async fn greet(cluster: &Cluster, node: &str, hello: v1::Hello) -> Result<Self, tonic::Status> {
         let (out, outbound) = mpsc::channel(64);
         let inbound = cluster.agents(node).session(ReceiverStream::new(outbound)).await?.into_inner();
         let mut agent = Self { out, inbound, seq: 0, backlog: VecDeque::new() };
@@ -146,16 +146,16 @@ impl Agent {
         Ok(agent)
     }
 
-    pub async fn say(&self, kind: Said) {
+    pub(crate) async fn say(&self, kind: Said) {
         self.out.send(v1::AgentMessage { kind: Some(kind) }).await.unwrap();
     }
 
-    pub async fn next(&mut self) -> Told {
+    pub(crate) async fn next(&mut self) -> Told {
         within(self.inbound.message()).await.unwrap().expect("the session ended").kind.unwrap()
     }
 
     /// Beats and waits for the answer; what else comes meanwhile is returned.
-    pub async fn beat(&mut self, live: &[&str]) -> Vec<Told> {
+    pub(crate) async fn beat(&mut self, live: &[&str]) -> Vec<Told> {
         self.seq += 1;
         let live = live.iter().map(|id| v1::LiveAttempt { attempt: (*id).into(), state: "running".into() }).collect();
         self.say(Said::Beat(v1::Beat { seq: self.seq, live, health: None })).await;
@@ -169,7 +169,7 @@ impl Agent {
     }
 
     /// Reports and waits for the acknowledgement; what else comes meanwhile is returned.
-    pub async fn report(&mut self, attempt: &str, what: v1::report::What) -> Vec<Told> {
+    pub(crate) async fn report(&mut self, attempt: &str, what: v1::report::What) -> Vec<Told> {
         self.seq += 1;
         let report = v1::Report { seq: self.seq, attempt: attempt.into(), what: Some(what) };
         self.say(Said::Report(report)).await;
@@ -190,7 +190,7 @@ impl Agent {
     }
 
     /// Waits for work and says that it runs.
-    pub async fn start_next(&mut self) -> v1::Assignment {
+    pub(crate) async fn start_next(&mut self) -> v1::Assignment {
         loop {
             match self.told().await {
                 Told::Prepare(assignment) => {
@@ -209,13 +209,13 @@ impl Agent {
     }
 
     /// Reports, and keeps what else comes meanwhile for later.
-    pub async fn tell(&mut self, attempt: &str, what: v1::report::What) {
+    pub(crate) async fn tell(&mut self, attempt: &str, what: v1::report::What) {
         let others = self.report(attempt, what).await;
         self.backlog.extend(others);
     }
 
     /// Waits for a survey and answers it.
-    pub async fn answer_survey(&mut self, answer: impl FnOnce(&v1::SurveyRequest) -> v1::SurveyAnswer) {
+    pub(crate) async fn answer_survey(&mut self, answer: impl FnOnce(&v1::SurveyRequest) -> v1::SurveyAnswer) {
         loop {
             if let Told::Survey(request) = self.told().await {
                 let mut answer = answer(&request);
@@ -226,34 +226,34 @@ impl Agent {
     }
 }
 
-pub fn prepared(port: u32) -> v1::report::What {
+pub(crate) fn prepared(port: u32) -> v1::report::What {
     v1::report::What::Prepared(v1::Prepared { port })
 }
 
-pub fn started() -> v1::report::What {
+pub(crate) fn started() -> v1::report::What {
     v1::report::What::Started(v1::Started {})
 }
 
-pub fn ended(path: &str, files: Vec<v1::FileRecord>) -> v1::report::What {
+pub(crate) fn ended(path: &str, files: Vec<v1::FileRecord>) -> v1::report::What {
     let output = Some(v1::Output { path: path.into(), files, summary: "done".into() });
     v1::report::What::Ended(v1::Ended { ok: true, output, failure: None })
 }
 
-pub fn submit(spec: &str) -> v1::SubmitRequest {
+pub(crate) fn submit(spec: &str) -> v1::SubmitRequest {
     v1::SubmitRequest { spec: spec.into(), source_name: "test.yaml".into(), ..Default::default() }
 }
 
 /// A file with one `run` stage.
-pub fn run_spec(name: &str) -> String {
+pub(crate) fn run_spec(name: &str) -> String {
     format!("name: {name}\nruntime: {{ device: cpu }}\nstages:\n  hello: {{ run: {{ argv: [echo, hello] }} }}\n")
 }
 
-pub fn hint(status: &tonic::Status) -> String {
+pub(crate) fn hint(status: &tonic::Status) -> String {
     status.metadata().get("qctl-hint").map(|hint| hint.to_str().unwrap().to_owned()).unwrap_or_default()
 }
 
 /// A job of one task, which is done already if `done`.
-pub fn job(name: &str, done: bool) -> Job {
+pub(crate) fn job(name: &str, done: bool) -> Job {
     let state = if done {
         TaskState::Done { attempt: 1, at: Timestamp(1), output: Output::default() }
     } else {
@@ -293,7 +293,7 @@ pub fn job(name: &str, done: bool) -> Job {
 }
 
 /// Whether a file below `dir` ends with `name`.
-pub fn holds(dir: &Path, name: &str) -> bool {
+pub(crate) fn holds(dir: &Path, name: &str) -> bool {
     let Ok(entries) = std::fs::read_dir(dir) else { return false };
     entries.flatten().any(|entry| entry.path().ends_with(name) || holds(&entry.path(), name))
 }

@@ -97,7 +97,8 @@ mod tests {
     #[test]
     fn a_greeting_is_checked_field_by_field() {
         assert_eq!(hello_node(&hello(), Timestamp(5)).unwrap().slots, 2);
-        let broken: [(&str, fn(&mut v1::Hello)); 6] = [
+        type Spoil = fn(&mut v1::Hello);
+        let broken: [(&str, Spoil); 6] = [
             ("field `boot_id` is missing", |h| h.boot_id.clear()),
             ("field `address` is missing", |h| h.address.clear()),
             ("field `device` is missing", |h| h.device = 0),
