@@ -49,40 +49,57 @@ fn config(dir: &Path, port: u16, token: &str, ca_digest: &str) -> Config {
     .unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_buys_a_certificate_once_the_controller_has_proved_itself() {
-    let dir = tempfile::tempdir().unwrap();
-    let authority = Authority::create(&dir.path().join("ca")).unwrap();
-    let digest = authority.digest();
-    let server = authority.issue(Role::Controller, "c1", &[], 1).unwrap();
-    let ca = authority.cert().to_owned();
+/// Serves `Join` with a certificate of a new CA; with `chain` the CA is shown.
+async fn door(dir: &Path, chain: bool, tasks: &Tasks) -> (u16, String, String) {
+    let authority = Authority::create(dir).unwrap();
+    let (digest, ca) = (authority.digest(), authority.cert().to_owned());
+    let mut server = authority.issue(Role::Controller, "c1", &[], 1).unwrap();
+    if chain && !server.cert.contains(ca.trim()) {
+        server.cert = format!("{}\n{ca}", server.cert);
+    }
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let tasks = Tasks::new();
     let serving = Server::builder()
         .tls_config(server_tls(&server, ClientAuth::Optional))
         .unwrap()
         .add_service(ClusterServer::new(Door(authority)))
         .serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener));
     tasks.spawn("server", serving);
+    (port, digest, ca)
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_buys_a_certificate_once_the_controller_has_proved_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let tasks = Tasks::new();
+    let (port, digest, ca) = door(&dir.path().join("ca"), true, &tasks).await;
     let pki = dir.path().join("pki");
-    assert!(matches!(identity(&config(dir.path(), port, "good", &digest)).await, Err(JoinError::Ca { .. })));
-    std::fs::create_dir(&pki).unwrap();
-    std::fs::write(pki.join("ca.pem"), &ca).unwrap();
     let error = identity(&config(dir.path(), port, "bad", &digest)).await.unwrap_err();
     assert_eq!(error.to_string(), "the controller did not let this node join: the token is not known");
     assert!(!pki.join("cert.pem").exists(), "nothing half done is left");
     let got = identity(&config(dir.path(), port, "good", &digest)).await.unwrap();
-    assert_eq!(got.ca, ca);
+    assert_eq!(runtime::pki::digest(&got.ca), runtime::pki::digest(&ca));
     let again = identity(&config(dir.path(), 1, "used up", &digest)).await.unwrap();
     assert_eq!(again.cert, got.cert, "a certificate needs no controller");
+}
 
-    // A stranger with a certificate of his own CA is not told the token.
-    let other = Authority::create(&dir.path().join("other")).unwrap();
-    std::fs::remove_file(pki.join("cert.pem")).unwrap();
-    std::fs::write(pki.join("ca.pem"), other.cert()).unwrap();
-    assert!(matches!(identity(&config(dir.path(), port, "good", &digest)).await, Err(JoinError::OtherCa { .. })));
-    let error = identity(&config(dir.path(), port, "good", &other.digest())).await.unwrap_err();
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_is_not_told_the_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let tasks = Tasks::new();
+    let (port, digest, ca) = door(&dir.path().join("ca"), true, &tasks).await;
+    let (stranger, other, _) = door(&dir.path().join("other"), true, &tasks).await;
+    let error = identity(&config(dir.path(), stranger, "good", &digest)).await.unwrap_err();
+    assert!(matches!(error, JoinError::NotShown(_)), "{error}");
+    let error = identity(&config(dir.path(), 1, "good", &digest)).await.unwrap_err();
+    assert!(matches!(error, JoinError::Unreachable { .. }), "{error}");
+
+    // With the CA at hand the chain is not needed, and another CA's is refused.
+    let pki = dir.path().join("pki");
+    std::fs::create_dir_all(&pki).unwrap();
+    std::fs::write(pki.join("ca.pem"), &ca).unwrap();
+    let error = identity(&config(dir.path(), stranger, "good", &digest)).await.unwrap_err();
     assert!(matches!(error, JoinError::Refused(_)), "{error}");
+    assert!(matches!(identity(&config(dir.path(), port, "good", &other)).await, Err(JoinError::OtherCa { .. })));
+    identity(&config(dir.path(), port, "good", &digest)).await.unwrap();
 }

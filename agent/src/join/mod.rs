@@ -1,5 +1,7 @@
 //! How a node gets its certificate.
 
+mod pinned;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +24,18 @@ pub enum JoinError {
     Ca {
         /// Where it should be.
         path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The controller's chain has no certificate with the pinned digest.
+    #[error("the controller `{0}` shows no CA with the pinned digest")]
+    NotShown(String),
+    /// The controller cannot be asked for its chain.
+    #[error("the controller `{controller}` could not be asked for its CA")]
+    Unreachable {
+        /// Its address.
+        controller: String,
         /// Why.
         #[source]
         source: io::Error,
@@ -62,7 +76,11 @@ impl JoinError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Identity(_) => Some("give `--join-token` and `--ca-digest`, or copy the node's certificate there"),
-            Self::Ca { .. } => Some("copy the cluster's ca.pem into the directory of `--pki`"),
+            Self::Ca { .. } => Some("check the permissions of the directory of `--pki`"),
+            Self::NotShown(_) => {
+                Some("is it the right controller? Else copy the cluster's ca.pem into the directory of `--pki`")
+            }
+            Self::Unreachable { .. } => Some("check the address, and that the controller runs"),
             Self::OtherCa { .. } => Some("copy the ca.pem of the cluster that made the token"),
             Self::Refused(_) => Some("a token is good for one join and a short time: make another one"),
             Self::Key(_) | Self::Channel(_) | Self::Save { .. } => None,
@@ -84,7 +102,10 @@ pub async fn identity(config: &Config) -> Result<Identity, JoinError> {
         Err(error) => error,
     };
     let Some(join) = &config.join else { return Err(missing.into()) };
-    let ca = read_ca(&config.pki, &join.ca_digest)?;
+    let ca = match read_ca(&config.pki, &join.ca_digest)? {
+        Some(ca) => ca,
+        None => ask_ca(&config.controller, &join.ca_digest).await?,
+    };
     let (key, csr) = runtime::pki::new_key_and_csr(config.node.as_str())?;
     let channel = runtime::channel::anonymous_channel(&config.controller, &ca)?;
     let request = JoinRequest { token: join.token.clone(), node: config.node.to_string(), csr };
@@ -96,11 +117,24 @@ pub async fn identity(config: &Config) -> Result<Identity, JoinError> {
     Ok(identity)
 }
 
-fn read_ca(pki: &Path, pinned: &str) -> Result<String, JoinError> {
+/// The CA that an operator has put there.
+fn read_ca(pki: &Path, pinned: &str) -> Result<Option<String>, JoinError> {
     let path = pki.join("ca.pem");
-    let ca = std::fs::read_to_string(&path).map_err(|source| JoinError::Ca { path: path.clone(), source })?;
+    let ca = match std::fs::read_to_string(&path) {
+        Ok(ca) => ca,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(JoinError::Ca { path, source }),
+    };
     let found = runtime::pki::digest(&ca);
-    if found == pinned { Ok(ca) } else { Err(JoinError::OtherCa { path, found, pinned: pinned.to_owned() }) }
+    if found == pinned { Ok(Some(ca)) } else { Err(JoinError::OtherCa { path, found, pinned: pinned.to_owned() }) }
+}
+
+async fn ask_ca(controller: &str, pinned: &str) -> Result<String, JoinError> {
+    let (asked, wanted) = (controller.to_owned(), pinned.to_owned());
+    let shown = tokio::task::spawn_blocking(move || pinned::find_ca(&asked, &wanted)).await;
+    let shown = shown.unwrap_or_else(|failed| Err(io::Error::other(failed)));
+    let found = shown.map_err(|source| JoinError::Unreachable { controller: controller.to_owned(), source })?;
+    found.ok_or_else(|| JoinError::NotShown(controller.to_owned()))
 }
 
 #[cfg(test)]
@@ -110,9 +144,9 @@ mod tests {
     #[test]
     fn only_the_pinned_ca_is_believed() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(read_ca(dir.path(), "blake3:00"), Err(JoinError::Ca { .. })));
+        assert!(matches!(read_ca(dir.path(), "blake3:00"), Ok(None)));
         std::fs::write(dir.path().join("ca.pem"), "a ca\n").unwrap();
         assert!(matches!(read_ca(dir.path(), "blake3:00"), Err(JoinError::OtherCa { .. })));
-        assert_eq!(read_ca(dir.path(), &runtime::pki::digest("a ca")).unwrap(), "a ca\n");
+        assert_eq!(read_ca(dir.path(), &runtime::pki::digest("a ca")).unwrap().as_deref(), Some("a ca\n"));
     }
 }
