@@ -2,8 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use crate::error::Error;
 
@@ -17,32 +20,44 @@ pub struct OutputFile {
     pub digest: Option<String>,
 }
 
-/// A file under a temporary name beside its final one.
+/// A file in the making, beside its final place.
 ///
-/// Dropped before [`Temp::publish`], it is removed again.
+/// It has no name at all where the file system allows that: then nothing is
+/// left behind, however the process ends. Elsewhere it has a temporary name,
+/// removed again if it is dropped before [`Temp::publish`].
 #[derive(Debug)]
 pub(crate) struct Temp {
     file: File,
+    /// Whether `temporary` exists.
+    named: bool,
     temporary: PathBuf,
     wanted: PathBuf,
-    published: bool,
 }
 
 impl Temp {
-    /// Creates the temporary file for `wanted`, readable and writable.
+    /// Creates the file for `wanted`, readable and writable.
     pub(crate) fn create(wanted: &Path) -> Result<Self, Error> {
         // Two writers of one process must not share a name either.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let serial = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = wanted.file_name().unwrap_or_default().to_string_lossy();
         let temporary = wanted.with_file_name(format!(".{name}.tmp-{}-{serial}", std::process::id()));
+        let wanted = wanted.to_owned();
+        match unnamed(&directory(&wanted)) {
+            Some(file) => Ok(Self { file, named: false, temporary, wanted }),
+            None => Self::named(temporary, wanted),
+        }
+    }
+
+    /// The way for file systems that know no unnamed files.
+    fn named(temporary: PathBuf, wanted: PathBuf) -> Result<Self, Error> {
         let file = File::options()
             .read(true)
             .write(true)
             .create_new(true)
             .open(&temporary)
             .map_err(Error::io("create", &temporary))?;
-        Ok(Self { file, temporary, wanted: wanted.to_owned(), published: false })
+        Ok(Self { file, named: true, temporary, wanted })
     }
 
     pub(crate) fn file(&self) -> &File {
@@ -71,19 +86,37 @@ impl Temp {
 
     /// Gives the synced file its final name.
     pub(crate) fn publish(&mut self) -> Result<(), Error> {
+        if !self.named {
+            // A link cannot replace a file, a rename can.
+            rustix::fs::linkat(CWD, handle_path(&self.file), CWD, &self.temporary, AtFlags::SYMLINK_FOLLOW)
+                .map_err(|errno| Error::io("name", &self.temporary)(errno.into()))?;
+            self.named = true;
+        }
         fs::rename(&self.temporary, &self.wanted).map_err(Error::io("rename to", &self.wanted))?;
-        self.published = true;
+        self.named = false;
         Ok(())
     }
 }
 
 impl Drop for Temp {
     fn drop(&mut self) {
-        if !self.published {
+        if self.named {
             // Best effort: the error that led here is the one worth reporting.
             let _ = fs::remove_file(&self.temporary);
         }
     }
+}
+
+/// A file without a name in `directory`, where that is possible.
+fn unnamed(directory: &Path) -> Option<File> {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(directory, flags, Mode::from_raw_mode(0o666)).ok()?);
+    // Its name is given through /proc later.
+    handle_path(&file).exists().then_some(file)
+}
+
+fn handle_path(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
 /// The directory that holds `path`, `.` for a bare name.
@@ -123,5 +156,45 @@ pub fn digest_file(path: &Path) -> Result<String, Error> {
             return Ok(format!("blake3:{}", hasher.finalize().to_hex()));
         }
         hasher.update(&buffer[..count]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn both_ways(directory: &Path) -> Vec<Temp> {
+        let wanted = directory.join("result");
+        let named = Temp::named(directory.join(".result.tmp"), wanted.clone()).unwrap();
+        vec![Temp::create(&wanted).unwrap(), named]
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_published_file_replaces_an_older_one_and_leaves_no_other_name() {
+        let place = tempfile::tempdir().unwrap();
+        for (way, mut temp) in both_ways(place.path()).into_iter().enumerate() {
+            let content = format!("written {way}");
+            temp.write_all(content.as_bytes()).unwrap();
+            temp.sync().unwrap();
+            temp.publish().unwrap();
+            drop(temp);
+            assert_eq!(fs::read_to_string(place.path().join("result")).unwrap(), content);
+        }
+        assert_eq!(names(place.path()), ["result"]);
+    }
+
+    #[test]
+    fn an_unpublished_file_leaves_nothing() {
+        let place = tempfile::tempdir().unwrap();
+        for mut temp in both_ways(place.path()) {
+            temp.write_all(b"half").unwrap();
+        }
+        assert_eq!(names(place.path()), Vec::<String>::new());
     }
 }

@@ -54,16 +54,19 @@ pub(crate) fn run(flags: &BenchFlags, report: &mut Report) -> Result<(), Failure
     report.talk(&format!("build: {profile}; threads: {threads}; pairs: {}", flags.pairs));
 
     let mut rounds = Vec::new();
+    let (mut engine_ticks, mut alone_ticks) = (0, 0);
     let mut tokens = 0;
     for round in 1..=flags.pairs {
         // A new name each time: taking away an older result is not the work.
         let options = Options { output_prefix: place.path.join(format!("out{round}")), ..options.clone() };
-        let begin = Instant::now();
+        let (begin, cpu) = (Instant::now(), cpu_ticks());
         let summary = encode(&source, &mut tokenizer, &options, &mut |_| {})?;
         let engine = as_f64(bytes) / begin.elapsed().as_secs_f64() / 1e6;
-        let begin = Instant::now();
+        engine_ticks += cpu_ticks() - cpu;
+        let (begin, cpu) = (Instant::now(), cpu_ticks());
         let alone_tokens = encode_all(bare(&tokenizer), &texts, threads);
         let alone = as_f64(bytes) / begin.elapsed().as_secs_f64() / 1e6;
+        alone_ticks += cpu_ticks() - cpu;
         if alone_tokens != summary.tokens {
             let what = format!("the engine wrote {} ids, the encoder alone gave {alone_tokens}", summary.tokens);
             return Err(Failure::new(what, "the two sides must do the same work"));
@@ -87,6 +90,9 @@ pub(crate) fn run(flags: &BenchFlags, report: &mut Report) -> Result<(), Failure
         "engine_mb_per_s": median(rounds.iter().map(|pair| pair.0)),
         "encoder_mb_per_s": median(rounds.iter().map(|pair| pair.1)),
         "median_ratio": median(rounds.iter().map(|pair| pair.0 / pair.1)), "target_ratio": 0.5,
+        // For machines that others use too: CPU time does not see them.
+        "cpu_ratio": as_f64(alone_ticks) / as_f64(engine_ticks.max(1)),
+        "load_average": load_average(),
         "peak_rss_bytes": peak,
         "command": std::env::args().collect::<Vec<_>>().join(" "),
     }));
@@ -151,6 +157,18 @@ fn peak_of_child(input: &Path, tokenizer: &Path, flags: &BenchFlags, place: &Pla
     let text = String::from_utf8_lossy(&output.stdout);
     let last: Value = text.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
     Ok(last["peak_rss_bytes"].clone())
+}
+
+/// CPU time of this process, user and system, in clock ticks.
+fn cpu_ticks() -> u64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The name before the bracket may hold spaces; times are fields 14 and 15.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
+}
+
+fn load_average() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split_whitespace().next()?.parse().ok()
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
