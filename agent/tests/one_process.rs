@@ -39,7 +39,8 @@ fn engine(rig: &Rig, attempt: &str) -> Assignment {
         manifest: true,
     };
     let mut made = assignment(rig, attempt, Body::Engine(body));
-    made.manifest = vec![ManifestEntry { task: "rows 0..5".into(), path: "/x/y".into() }];
+    let entry = |task: &str| ManifestEntry { task: task.into(), path: "/x/y".into() };
+    made.manifest = vec![entry("1,0"), entry("7")];
     made
 }
 
@@ -69,11 +70,12 @@ echo '{"type":"result","summary":"5 rows","files":[{"path":"out/a.bin","size":3,
     let path = rig.work().join("out/alpaca.j1.prep.0.1");
     assert_eq!((output.path.as_str(), output.summary.as_str()), (path.to_str().unwrap(), "5 rows"));
     assert_eq!(output.files.len(), 1);
+    assert!(rig.work().join("out").is_dir(), "the directory of the output is made");
     let args = std::fs::read_to_string(rig.work().join("args")).unwrap();
     assert!(args.starts_with("--rows 0..5 --output-prefix out/alpaca.j1.prep.0.1 --manifest "), "{args}");
     assert!(args.ends_with("--progress json\n"));
     let manifest = std::fs::read_to_string(rig.work().join("manifest")).unwrap();
-    assert_eq!(manifest, r#"[{"task":"rows 0..5","path":"/x/y"}]"#);
+    assert_eq!(manifest, r#"[{"task":"1,0","path":"/x/y"},{"task":7,"path":"/x/y"}]"#);
     rig.controller
         .report("j1.prep.0.1", "warning", |what| match what {
             What::Warning(warning) => (warning.message == "odd row").then_some(()),

@@ -1,9 +1,11 @@
 //! Engines: one process, progress as JSON lines on stdout.
 
+use std::path::Path;
+
 use proto::v1::EngineBody;
 use serde::Serialize;
 
-use super::Ingredients;
+use super::{Ingredients, absolute};
 use crate::refusal::Refusal;
 use crate::shim::record::{self, Process};
 
@@ -12,8 +14,22 @@ const MANIFEST: &str = "manifest.json";
 
 #[derive(Serialize)]
 struct Entry<'a> {
-    task: &'a str,
+    task: Part<'a>,
     path: &'a str,
+}
+
+/// Engines know their parts by position (a number) or by a name such as `TP,PP`.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Part<'a> {
+    Position(u64),
+    Name(&'a str),
+}
+
+impl<'a> Part<'a> {
+    fn of(task: &'a str) -> Self {
+        task.parse().map_or(Self::Name(task), Self::Position)
+    }
 }
 
 pub(super) fn process(from: &Ingredients<'_>, body: &EngineBody) -> Result<Process, Refusal> {
@@ -32,13 +48,14 @@ pub(super) fn process(from: &Ingredients<'_>, body: &EngineBody) -> Result<Proce
     let mut argv = vec![program.to_string_lossy().into_owned()];
     argv.extend(body.args.iter().cloned());
     if !body.out_flag.is_empty() {
+        make_parent(&absolute(&from.workdir()?, &body.out_prefix))?;
         argv.push(body.out_flag.clone());
         argv.push(format!("{}.{}", body.out_prefix, from.assignment.attempt));
     }
     if body.manifest {
         let path = from.seat_dir.join(MANIFEST);
         let entries: Vec<Entry<'_>> =
-            from.assignment.manifest.iter().map(|e| Entry { task: &e.task, path: &e.path }).collect();
+            from.assignment.manifest.iter().map(|e| Entry { task: Part::of(&e.task), path: &e.path }).collect();
         record::write(&path, &entries).map_err(|error| {
             Refusal::new(
                 format!("`{}` could not be written: {error}", path.display()),
@@ -58,5 +75,16 @@ pub(super) fn process(from: &Ingredients<'_>, body: &EngineBody) -> Result<Proce
         env,
         stdout: from.log("stdout"),
         stderr: from.log("stderr"),
+    })
+}
+
+/// Engines write beside what is there; the directory of an attempt-named path is the agent's to make.
+fn make_parent(out: &Path) -> Result<(), Refusal> {
+    let Some(parent) = out.parent() else { return Ok(()) };
+    std::fs::create_dir_all(parent).map_err(|error| {
+        Refusal::new(
+            format!("`{}` could not be made: {error}", parent.display()),
+            "choose an output directory that the agent's user may write",
+        )
     })
 }
