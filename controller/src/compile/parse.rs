@@ -2,9 +2,7 @@
 
 use proto::v1;
 use spec::{Problem, Spec};
-use tonic::{Code, Status};
-
-use crate::api::refuse;
+use tonic::Status;
 
 /// Most `--set` values of one submission.
 const SETS: usize = 256;
@@ -28,7 +26,7 @@ pub(super) fn parse(request: &v1::SubmitRequest) -> Result<Spec, Status> {
     spec::parse_with_overrides(&request.spec, source, &sets).map_err(|problems| refused(&problems, &[]))
 }
 
-/// A refusal that lists all problems, and what agents said on the way.
+/// A refusal that lists all problems with their hints, and what agents said on the way.
 pub(super) fn refused(problems: &[Problem], remarks: &[String]) -> Status {
     let mut text = spec::render(problems);
     for remark in remarks {
@@ -37,9 +35,5 @@ pub(super) fn refused(problems: &[Problem], remarks: &[String]) -> Status {
     }
     // Bounded: a status travels in headers.
     let text: String = text.chars().take(6000).collect();
-    let hint = match problems {
-        [one] => one.hint.clone(),
-        [] | [_, _, ..] => None,
-    };
-    refuse(Code::InvalidArgument, text, hint)
+    Status::invalid_argument(text)
 }

@@ -18,6 +18,8 @@ use crate::driver::Handle;
 
 /// How long the files of what has ended may still grow: agents push behind.
 const QUIET: Duration = Duration::from_secs(5);
+/// The same for a reader who does not follow.
+const QUIET_ONCE: Duration = Duration::from_secs(1);
 /// How often files of what has ended are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 /// Least time between two rounds: a loud source does not make a busy loop.
@@ -91,14 +93,12 @@ impl Reader {
             }
             self.discover(&selected, first).await?;
             first = false;
-            let finishing = !self.wanted.follow;
-            while self.read_round(finishing).await? {
+            while self.read_round(false).await? {
                 last_growth = Instant::now();
             }
-            if finishing {
-                return Ok(());
-            }
-            if selected.over && (self.all_done() || last_growth.elapsed() >= QUIET) {
+            let quiet = if self.wanted.follow { QUIET } else { QUIET_ONCE };
+            let whole = selected.over && (last_growth.elapsed() >= quiet || self.all_done(&selected).await?);
+            if whole || !(selected.over || self.wanted.follow) {
                 while self.read_round(true).await? {}
                 return Ok(());
             }
@@ -167,8 +167,16 @@ impl Reader {
         Ok(any)
     }
 
-    fn all_done(&self) -> bool {
-        !self.cursors.is_empty() && self.cursors.iter().all(|cursor| self.logs.done_path(&cursor.source).exists())
+    /// Whether every selected attempt has logs here, and none will grow.
+    async fn all_done(&self, selected: &Selected) -> Result<bool, Status> {
+        let (logs, attempts) = (self.logs.clone(), selected.attempts.clone());
+        let done = move || {
+            let whole = |sources: Vec<Source>| {
+                !sources.is_empty() && sources.iter().all(|source| logs.done_path(source).exists())
+            };
+            Ok(attempts.iter().all(|(_, attempt)| whole(logs.sources(attempt))))
+        };
+        blocking(done).await
     }
 }
 
