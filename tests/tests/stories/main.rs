@@ -7,6 +7,7 @@ mod bad_input;
 mod cancel;
 mod commands;
 mod controller_killed;
+mod engines;
 mod names;
 mod pipeline;
 mod rank_failures;
