@@ -1,2 +1,29 @@
 //! qctl, the command line: one file per command; table, JSON and quiet output.
-fn main() {}
+//!
+//! Knows the controller's interface and no state of its own; `dev` alone also
+//! starts and holds processes.
+
+mod args;
+mod client;
+mod command;
+mod context;
+mod dev;
+mod failure;
+mod file;
+mod output;
+mod ranks;
+mod table;
+mod text;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    match command::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,0 +1,125 @@
+//! The command line as a whole.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::command::{
+    CancelArgs, CkptArgs, CompletionArgs, EngineArgs, EventsArgs, JobArgs, LogsArgs, NodesArgs, PlanArgs, PsArgs,
+    RunArgs, SubmitArgs, VersionArgs, WaitArgs,
+};
+use crate::dev::{DevArgs, SessionArgs};
+
+/// Prepares, runs and watches training jobs on a cluster of Ascend hosts, or on one computer with `qctl dev`
+#[derive(Debug, Parser)]
+#[command(name = "qctl", version, propagate_version = false, after_help = AFTER, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Where `qctl dev` keeps its state, and other commands find the controller
+    #[arg(long, global = true, env = "QCTL_STATE_DIR", hide_env_values = true, value_name = "DIR")]
+    pub(crate) state_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const AFTER: &str = "\
+Start here:
+  qctl dev --detach                   a controller and two agents on this computer
+  qctl run -f pipeline.yaml           submit a job and follow it to its end
+  qctl logs last --stage train -f     what its processes say
+
+A JOB is an id, a name, the beginning of an id, or `last`.
+
+Exit codes: 0 ok, 1 failed, 2 usage, 3 job failed, 4 job cancelled, 5 not found, 6 controller unreachable, \
+7 not permitted, 130 left by Ctrl-C.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Runs a controller and agents on this computer
+    Dev(DevArgs),
+    /// Submits a job
+    Submit(SubmitArgs),
+    /// Submits a job and follows it to its end
+    Run(RunArgs),
+    /// Shows what a job would do, to the last argument, and runs nothing
+    Plan(PlanArgs),
+    /// Lists jobs
+    Ps(PsArgs),
+    /// Shows all of a job
+    Describe(JobArgs),
+    /// Says why a job is as it is: why it waits, or why it failed
+    Explain(JobArgs),
+    /// Lists what happened to a job
+    Events(EventsArgs),
+    /// Prints what a job's processes wrote
+    Logs(LogsArgs),
+    /// Ends jobs
+    Cancel(CancelArgs),
+    /// Waits until jobs have ended
+    Wait(WaitArgs),
+    /// Lists nodes
+    Nodes(NodesArgs),
+    /// Checkpoints
+    Ckpt(CkptArgs),
+    /// Converts weights here, without a controller; all arguments are qctl-convert's
+    #[command(disable_help_flag = true)]
+    Convert(EngineArgs),
+    /// Tokenizes a dataset here, without a controller; all arguments are qctl-tokenize's
+    #[command(disable_help_flag = true)]
+    Preprocess(EngineArgs),
+    /// Prints a script that completes this command line
+    Completion(CompletionArgs),
+    /// Prints the versions of this program and the controller
+    Version(VersionArgs),
+    /// Runs a program in a session of its own
+    #[command(hide = true)]
+    Session(SessionArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::fmt::Write as _;
+
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn help_of(command: &mut clap::Command, path: &str, all: &mut String) {
+        writeln!(all, "$ {path} --help\n{}", command.render_long_help().to_string().trim_end()).unwrap();
+        writeln!(all).unwrap();
+        let names: Vec<String> =
+            command.get_subcommands().filter(|c| !c.is_hide_set()).map(|c| c.get_name().into()).collect();
+        for name in names.iter().filter(|name| *name != "help") {
+            help_of(command.find_subcommand_mut(name).unwrap(), &format!("{path} {name}"), all);
+        }
+    }
+
+    #[test]
+    fn the_whole_help_is_as_it_was_agreed() {
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        let mut all = String::new();
+        help_of(&mut command, "qctl", &mut all);
+        let all: String = all.lines().map(|line| format!("{}\n", line.trim_end())).collect();
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/help.txt");
+        if std::env::var_os("QCTL_UPDATE_HELP").is_some() {
+            std::fs::write(path, &all).unwrap();
+        }
+        let agreed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(agreed == all, "the help has changed; look at it with QCTL_UPDATE_HELP=1 and git diff:\n{all}");
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn engines_get_their_arguments_as_they_are() {
+        let cli = Cli::parse_from(["qctl", "preprocess", "--input", "-x", "--help", "--state-dir", "y"]);
+        let Command::Preprocess(engine) = cli.command else { panic!("{cli:?}") };
+        assert_eq!(engine.args, ["--input", "-x", "--help", "--state-dir", "y"]);
+        assert!(cli.state_dir.is_none());
+    }
+}

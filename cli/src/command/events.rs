@@ -1,0 +1,102 @@
+//! `qctl events`.
+
+use std::time::Duration;
+
+use proto::v1;
+use runtime::backoff::Backoff;
+
+use crate::client::Client;
+use crate::command::follow::may_return;
+use crate::failure::Failure;
+use crate::output::{Format, no_such_format, print_line, print_record, say};
+use crate::text::{one_line, time};
+use crate::view::Event;
+
+/// Whose events, and how.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Example:\n  qctl events last -f")]
+pub(crate) struct EventsArgs {
+    /// The job
+    job: String,
+    /// Goes on until the job has ended
+    #[arg(short, long)]
+    follow: bool,
+    /// How events are written: table, or json with one record a line
+    #[arg(short, long, value_enum, default_value_t, hide_possible_values = true)]
+    output: Format,
+}
+
+/// Lists events.
+pub(crate) async fn run(args: &EventsArgs, mut client: Client) -> Result<(), Failure> {
+    if !matches!(args.output, Format::Table | Format::Json) {
+        return Err(no_such_format(args.output));
+    }
+    let job = client.jobs.get(v1::GetJobRequest { job: args.job.clone() }).await?.into_inner().id;
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    let (mut after_seq, mut told) = (0, false);
+    loop {
+        let request = v1::EventsRequest { job: job.clone(), follow: args.follow, after_seq };
+        let lost = match client.jobs.events(request).await {
+            Ok(reply) => {
+                let mut events = reply.into_inner();
+                loop {
+                    match events.message().await {
+                        Ok(Some(event)) => {
+                            (after_seq, told) = (event.seq, false);
+                            backoff.reset();
+                            write(event, args.output)?;
+                        }
+                        Ok(None) => return Ok(()),
+                        Err(status) => break status,
+                    }
+                }
+            }
+            Err(status) => status,
+        };
+        if !args.follow || !may_return(&lost) {
+            return Err(lost.into());
+        }
+        if !std::mem::replace(&mut told, true) {
+            say("controller unreachable, retrying");
+        }
+        tokio::time::sleep(backoff.pause()).await;
+    }
+}
+
+fn write(event: v1::EventView, format: Format) -> Result<(), Failure> {
+    if format == Format::Json {
+        return print_record(&Event::from(event));
+    }
+    print_line(&format!("{}  {}", time(event.at_ms), line(&event)))?;
+    event.evidence.iter().try_for_each(|proof| print_line(&format!("    {}", one_line(proof))))
+}
+
+/// `warn   train node-1 rank 3: message`.
+pub(crate) fn line(event: &v1::EventView) -> String {
+    let mut about: Vec<String> = [&event.stage, &event.node].into_iter().filter(|t| !t.is_empty()).cloned().collect();
+    about.extend(event.rank.map(|rank| format!("rank {rank}")));
+    let about = if about.is_empty() { String::new() } else { format!("{}: ", about.join(" ")) };
+    one_line(&format!("{:<5}  {about}{}", event.level, event.message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_line_that_says_whom_it_is_about() {
+        let event = v1::EventView {
+            level: "warn".into(),
+            stage: "train".into(),
+            rank: Some(3),
+            message: "odd\nthing".into(),
+            ..v1::EventView::default()
+        };
+        assert_eq!(line(&event), "warn   train rank 3: odd\\nthing");
+        assert_eq!(line(&v1::EventView { level: "info".into(), message: "m".into(), ..event_of_nobody() }), "info   m");
+    }
+
+    fn event_of_nobody() -> v1::EventView {
+        v1::EventView::default()
+    }
+}

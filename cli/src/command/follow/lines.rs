@@ -1,0 +1,200 @@
+//! A job's progress as calm lines.
+
+use std::collections::BTreeMap;
+
+use proto::v1;
+
+use crate::text::{bytes, count, duration, one_line, plural};
+
+/// Least time between two lines about one stage's progress.
+const PACE_MS: u64 = 10_000;
+
+/// What was said about each stage.
+#[derive(Debug, Default)]
+pub(crate) struct Lines {
+    said: BTreeMap<String, Said>,
+    waiting: String,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    phase: String,
+    at_ms: u64,
+    done: u64,
+    iteration: u64,
+}
+
+impl Lines {
+    /// The lines that are new with this view, seen at `now_ms`.
+    pub(super) fn of(&mut self, job: &v1::JobView, now_ms: u64) -> Vec<String> {
+        let mut lines = Vec::new();
+        let waits = job.phase == "pending" && !job.reason.is_empty();
+        if waits && self.waiting != job.reason {
+            lines.push(one_line(&format!("waiting: {}", job.reason)));
+            self.waiting.clone_from(&job.reason);
+        }
+        for stage in &job.stages {
+            let said = self.said.entry(stage.name.clone()).or_default();
+            let began = said.phase != stage.phase;
+            if began && stage.phase == "running" {
+                said.at_ms = now_ms;
+                lines.push(line(stage, &format!("started{}", many(stage))));
+            }
+            if let Some(text) = said.progress(stage, now_ms) {
+                lines.push(line(stage, &text));
+            }
+            if began {
+                lines.extend(ended(stage).map(|text| line(stage, &text)));
+                said.phase.clone_from(&stage.phase);
+            }
+        }
+        lines
+    }
+}
+
+impl Said {
+    fn progress(&mut self, stage: &v1::StageView, now_ms: u64) -> Option<String> {
+        let due = now_ms.saturating_sub(self.at_ms) >= PACE_MS;
+        if let Some(train) = stage.train {
+            // A tenth of the way, the end, and the first word are said at once.
+            let tenth = |iteration: u64| iteration.saturating_mul(10).checked_div(train.iterations).unwrap_or(0);
+            let step = self.iteration == 0 || tenth(train.iteration) > tenth(self.iteration);
+            if train.iteration > self.iteration && (due || step) {
+                (self.iteration, self.at_ms) = (train.iteration, now_ms);
+                return Some(training(&train));
+            }
+            return None;
+        }
+        let engine = stage.progress.as_ref().filter(|_| stage.phase == "running")?;
+        if due && engine.done != self.done {
+            (self.done, self.at_ms) = (engine.done, now_ms);
+            return Some(working(engine));
+        }
+        None
+    }
+}
+
+fn line(stage: &v1::StageView, text: &str) -> String {
+    one_line(&format!("{}: {text}", stage.name))
+}
+
+fn many(stage: &v1::StageView) -> String {
+    let tasks = usize::try_from(stage.tasks).unwrap_or(usize::MAX);
+    if tasks > 1 { format!(", {}", plural(tasks, "task")) } else { String::new() }
+}
+
+/// How a stage ended; `None` while it has not.
+fn ended(stage: &v1::StageView) -> Option<String> {
+    let took = duration(stage.ended_ms.saturating_sub(stage.started_ms));
+    let why = if stage.reason.is_empty() { String::new() } else { format!(": {}", stage.reason) };
+    match stage.phase.as_str() {
+        "succeeded" => Some(format!("finished in {took}")),
+        "reused" if stage.reused_from.is_empty() => Some(format!("reused{why}")),
+        "reused" => Some(format!("reused from {}{why}", stage.reused_from)),
+        "failed" => Some(format!("failed after {took}{why}")),
+        "cancelled" => Some(format!("cancelled{why}")),
+        "skipped" => Some(format!("skipped{why}")),
+        _ => None,
+    }
+}
+
+/// `iteration 5/20, loss 10.81, 230 ms a step`.
+pub(crate) fn training(train: &v1::TrainProgress) -> String {
+    let mut text = format!("iteration {}/{}", train.iteration, train.iterations);
+    if train.loss != 0.0 {
+        text.push_str(&format!(", loss {:.4}", train.loss));
+    }
+    if train.step_ms > 0.0 {
+        text.push_str(&format!(", {:.0} ms a step", train.step_ms));
+    }
+    text
+}
+
+/// `45 %, 1.20 GiB of 2.67 GiB`, with tokens if they are counted.
+pub(crate) fn working(engine: &v1::EngineProgress) -> String {
+    let amount = |n: u64| match engine.unit.as_str() {
+        "bytes" => bytes(n),
+        unit => format!("{} {unit}", count(n)),
+    };
+    let mut text = match engine.total {
+        0 => amount(engine.done),
+        total => {
+            let percent = engine.done.saturating_mul(100) / total;
+            format!("{percent} %, {} of {}", amount(engine.done), amount(total))
+        }
+    };
+    if engine.tokens > 0 {
+        text.push_str(&format!(", {} tokens", count(engine.tokens)));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(stages: Vec<v1::StageView>) -> v1::JobView {
+        v1::JobView { phase: "running".into(), stages, ..v1::JobView::default() }
+    }
+
+    fn stage(name: &str, phase: &str) -> v1::StageView {
+        v1::StageView { name: name.into(), phase: phase.into(), tasks: 1, ..v1::StageView::default() }
+    }
+
+    fn training_at(iteration: u64) -> v1::StageView {
+        let train = v1::TrainProgress { iteration, iterations: 20, loss: 2.5, ..v1::TrainProgress::default() };
+        v1::StageView { train: Some(train), ..stage("train", "running") }
+    }
+
+    #[test]
+    fn a_stage_is_said_to_start_and_end_once() {
+        let mut lines = Lines::default();
+        assert_eq!(lines.of(&job(vec![stage("a", "pending")]), 0), [""; 0]);
+        let four = v1::StageView { tasks: 4, started_ms: 1000, ..stage("a", "running") };
+        assert_eq!(lines.of(&job(vec![four.clone()]), 0), ["a: started, 4 tasks"]);
+        assert_eq!(lines.of(&job(vec![four.clone()]), 60_000), [""; 0]);
+        let over = v1::StageView { phase: "succeeded".into(), ended_ms: 13_000, ..four };
+        assert_eq!(lines.of(&job(vec![over.clone()]), 60_000), ["a: finished in 12 s"]);
+        assert_eq!(lines.of(&job(vec![over]), 60_000), [""; 0]);
+    }
+
+    #[test]
+    fn reused_stages_say_why() {
+        let reused =
+            v1::StageView { reused_from: "j7".into(), reason: "nothing\nchanged".into(), ..stage("a", "reused") };
+        assert_eq!(Lines::default().of(&job(vec![reused]), 0), ["a: reused from j7: nothing\\nchanged"]);
+    }
+
+    #[test]
+    fn losses_are_said_at_tenths_of_the_way_and_after_ten_seconds() {
+        let mut lines = Lines::default();
+        let mut at = |iteration, now| lines.of(&job(vec![training_at(iteration)]), now);
+        assert_eq!(at(2, 0), ["train: started", "train: iteration 2/20, loss 2.5000"]);
+        assert_eq!(at(3, 100), [""; 0]);
+        assert_eq!(at(4, 200), ["train: iteration 4/20, loss 2.5000"]);
+        assert_eq!(at(5, 10_100), [""; 0]);
+        assert_eq!(at(5, 10_200), ["train: iteration 5/20, loss 2.5000"]);
+        assert_eq!(at(5, 99_000), [""; 0]);
+    }
+
+    #[test]
+    fn engines_are_heard_every_ten_seconds_if_they_move() {
+        let mut lines = Lines::default();
+        let progress = |done| Some(v1::EngineProgress { done, total: 4096, unit: "bytes".into(), tokens: 0 });
+        let mut at =
+            |done, now| lines.of(&job(vec![v1::StageView { progress: progress(done), ..stage("c", "running") }]), now);
+        assert_eq!(at(1024, 0), ["c: started"]);
+        assert_eq!(at(2048, 9_999), [""; 0]);
+        assert_eq!(at(2048, 10_000), ["c: 50 %, 2.00 KiB of 4.00 KiB"]);
+        assert_eq!(at(2048, 30_000), [""; 0]);
+    }
+
+    #[test]
+    fn waiting_is_explained_once_for_each_reason() {
+        let mut lines = Lines::default();
+        let waiting = |reason: &str| v1::JobView { phase: "pending".into(), reason: reason.into(), ..job(vec![]) };
+        assert_eq!(lines.of(&waiting("no node"), 0), ["waiting: no node"]);
+        assert_eq!(lines.of(&waiting("no node"), 1), [""; 0]);
+        assert_eq!(lines.of(&waiting("no slot"), 2), ["waiting: no slot"]);
+    }
+}

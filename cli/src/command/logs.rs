@@ -1,0 +1,269 @@
+//! `qctl logs`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use proto::v1;
+use runtime::backoff::Backoff;
+use tonic::Status;
+
+use super::follow::may_return;
+use crate::client::Client;
+use crate::failure::Failure;
+use crate::output::{print, print_bytes, print_record, say};
+use crate::ranks;
+use crate::text::{logged, one_line};
+use crate::view::LogLine;
+
+/// Whose logs, and how.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  qctl logs last -f
+  qctl logs quickstart --stage train --rank 0,2-3 -n 100 --prefix
+  qctl logs quickstart --stage train --rank 3 -o raw > rank3.log")]
+pub(crate) struct LogsArgs {
+    /// The job
+    job: String,
+    /// Goes on as logs grow, until the job has ended
+    #[arg(short, long)]
+    follow: bool,
+    /// Begins with the last N lines of each log
+    #[arg(short = 'n', long = "lines", value_name = "N")]
+    lines: Option<u64>,
+    /// Only these global ranks, as in `0,8-15`
+    #[arg(long, value_name = "RANKS", value_parser = Ranks::read)]
+    rank: Option<Ranks>,
+    /// Only this stage
+    #[arg(long, default_value = "", hide_default_value = true)]
+    stage: String,
+    /// Only what ran on this node
+    #[arg(long, default_value = "", hide_default_value = true)]
+    node: String,
+    /// This attempt, from 1, instead of the newest
+    #[arg(long, value_name = "NUMBER")]
+    attempt: Option<u32>,
+    /// Begins each line with its stage, process and node, instead of a title above
+    #[arg(short, long)]
+    prefix: bool,
+    /// How lines are written
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Face,
+}
+
+#[derive(Clone, Debug)]
+struct Ranks(Vec<u32>);
+
+impl Ranks {
+    fn read(text: &str) -> Result<Self, String> {
+        ranks::parse(text).map(Self)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Face {
+    /// For people: titles, and control characters made visible
+    #[default]
+    Text,
+    /// The bytes as the processes wrote them
+    Raw,
+    /// One JSON record a line
+    Json,
+}
+
+/// Prints logs.
+pub(crate) async fn run(args: LogsArgs, mut client: Client) -> Result<(), Failure> {
+    let job = client.jobs.get(v1::GetJobRequest { job: args.job.clone() }).await?.into_inner().id;
+    let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
+    let mut printer = Printer { face: args.output, prefix: args.prefix, ..Printer::default() };
+    let mut lost = false;
+    loop {
+        let status = match printer.read(&mut client, &request(&args, &job), &mut lost, &mut backoff).await {
+            Ok(()) => return printer.end(),
+            Err(Stopped::Output(failure)) => return Err(failure),
+            Err(Stopped::Wire(status)) => status,
+        };
+        if !args.follow || !may_return(&status) {
+            return Err(status.into());
+        }
+        if !std::mem::replace(&mut lost, true) {
+            say("controller unreachable, retrying");
+        }
+        tokio::time::sleep(backoff.pause()).await;
+    }
+}
+
+fn request(args: &LogsArgs, job: &str) -> v1::LogsRequest {
+    v1::LogsRequest {
+        job: job.to_owned(),
+        follow: args.follow,
+        ranks: args.rank.as_ref().map(|ranks| ranks.0.clone()).unwrap_or_default(),
+        stage: args.stage.clone(),
+        node: args.node.clone(),
+        tail: args.lines,
+        attempt: args.attempt,
+    }
+}
+
+enum Stopped {
+    Output(Failure),
+    Wire(Status),
+}
+
+/// One log: attempt, node and source.
+type Key = (String, String, String);
+
+#[derive(Debug, Default)]
+struct Printer {
+    face: Face,
+    prefix: bool,
+    /// Where each log goes on; what is below was printed.
+    held: BTreeMap<Key, u64>,
+    /// Whose line was printed last.
+    last: Option<Key>,
+    /// Whether that line has not ended.
+    open: bool,
+}
+
+impl Printer {
+    async fn read(
+        &mut self,
+        client: &mut Client,
+        request: &v1::LogsRequest,
+        lost: &mut bool,
+        backoff: &mut Backoff,
+    ) -> Result<(), Stopped> {
+        let mut batches = client.jobs.logs(request.clone()).await.map_err(Stopped::Wire)?.into_inner();
+        backoff.reset();
+        *lost = false;
+        while let Some(batch) = batches.message().await.map_err(Stopped::Wire)? {
+            self.batch(&batch).map_err(Stopped::Output)?;
+        }
+        Ok(())
+    }
+
+    /// Prints what of a batch was not printed before.
+    fn batch(&mut self, batch: &v1::LogBatch) -> Result<(), Failure> {
+        let key = (batch.attempt.clone(), batch.node.clone(), batch.source.clone());
+        let held = self.held.get(&key).copied().unwrap_or(0);
+        let known = usize::try_from(held.saturating_sub(batch.offset)).unwrap_or(usize::MAX);
+        let data = batch.data.get(known.min(batch.data.len())..).unwrap_or_default();
+        if data.is_empty() {
+            return Ok(());
+        }
+        let offset = batch.offset + (batch.data.len() - data.len()) as u64;
+        self.held.insert(key.clone(), offset + data.len() as u64);
+        match self.face {
+            Face::Raw => print_bytes(data),
+            Face::Json => records(batch, offset, data),
+            Face::Text => {
+                let text = self.text(batch, key, data);
+                print(&text)
+            }
+        }
+    }
+
+    fn text(&mut self, batch: &v1::LogBatch, key: Key, data: &[u8]) -> String {
+        let mut text = String::new();
+        let other = self.last.as_ref() != Some(&key);
+        if other && self.open {
+            text.push('\n');
+            self.open = false;
+        }
+        let name = one_line(&format!("{} {}@{}", batch.stage, batch.source, batch.node));
+        if other && !self.prefix {
+            let gap = if self.last.is_some() { "\n" } else { "" };
+            text.push_str(&format!("{gap}==> {name} <==\n"));
+        }
+        for line in data.split_inclusive(|byte| *byte == b'\n') {
+            if self.prefix && !self.open {
+                text.push_str(&format!("{name} | "));
+            }
+            let (body, ends) = line.strip_suffix(b"\n").map_or((line, false), |body| (body, true));
+            text.push_str(&logged(&String::from_utf8_lossy(body)));
+            if ends {
+                text.push('\n');
+            }
+            self.open = !ends;
+        }
+        self.last = Some(key);
+        text
+    }
+
+    fn end(&mut self) -> Result<(), Failure> {
+        if self.held.is_empty() {
+            say("nothing was written, or nothing that matches");
+        }
+        if std::mem::take(&mut self.open) { print("\n") } else { Ok(()) }
+    }
+}
+
+fn records(batch: &v1::LogBatch, mut offset: u64, data: &[u8]) -> Result<(), Failure> {
+    for line in data.split_inclusive(|byte| *byte == b'\n') {
+        print_record(&LogLine {
+            stage: &batch.stage,
+            attempt: &batch.attempt,
+            node: &batch.node,
+            source: &batch.source,
+            offset,
+            text: String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line)),
+        })?;
+        offset += line.len() as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(source: &str, offset: u64, data: &str) -> v1::LogBatch {
+        v1::LogBatch {
+            attempt: "a".into(),
+            source: source.into(),
+            stage: "train".into(),
+            node: "n1".into(),
+            offset,
+            data: data.as_bytes().to_vec().into(),
+        }
+    }
+
+    fn shown(printer: &mut Printer, batch: &v1::LogBatch) -> String {
+        let key = (batch.attempt.clone(), batch.node.clone(), batch.source.clone());
+        printer.text(batch, key, &batch.data)
+    }
+
+    #[test]
+    fn titles_stand_where_the_log_changes() {
+        let mut printer = Printer::default();
+        assert_eq!(shown(&mut printer, &batch("worker_0", 0, "one\n")), "==> train worker_0@n1 <==\none\n");
+        assert_eq!(shown(&mut printer, &batch("worker_0", 4, "tw")), "tw");
+        assert_eq!(shown(&mut printer, &batch("worker_0", 6, "o\n")), "o\n");
+        assert_eq!(
+            shown(&mut printer, &batch("worker_1", 0, "x\x1b[2J\n")),
+            "\n==> train worker_1@n1 <==\nx\\u{1b}[2J\n"
+        );
+    }
+
+    #[test]
+    fn prefixes_stand_before_whole_lines_only() {
+        let mut printer = Printer { prefix: true, ..Printer::default() };
+        assert_eq!(shown(&mut printer, &batch("w", 0, "one\ntw")), "train w@n1 | one\ntrain w@n1 | tw");
+        assert_eq!(shown(&mut printer, &batch("w", 6, "o\n")), "o\n");
+        assert_eq!(shown(&mut printer, &batch("w", 8, "open")), "train w@n1 | open");
+        assert_eq!(shown(&mut printer, &batch("v", 0, "a\n")), "\ntrain v@n1 | a\n");
+    }
+
+    #[test]
+    fn what_was_printed_is_not_printed_again_after_a_reconnection() {
+        let mut printer = Printer { face: Face::Raw, ..Printer::default() };
+        let held = |printer: &Printer| printer.held.values().copied().collect::<Vec<_>>();
+        printer.batch(&batch("w", 10, "one\n")).unwrap();
+        assert_eq!(held(&printer), [14]);
+        printer.batch(&batch("w", 0, "earlier\n")).unwrap();
+        assert_eq!(held(&printer), [14]);
+        printer.batch(&batch("w", 8, "ghijkl\nmn\n")).unwrap();
+        assert_eq!(held(&printer), [18]);
+    }
+}

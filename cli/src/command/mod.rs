@@ -1,0 +1,79 @@
+//! The commands, one file each.
+
+mod cancel;
+mod ckpt;
+mod completion;
+mod describe;
+mod diagnosis;
+mod engine;
+mod events;
+mod explain;
+mod follow;
+mod logs;
+mod nodes;
+mod plan;
+mod ps;
+mod submit;
+mod version;
+mod wait;
+
+use std::path::Path;
+
+pub(crate) use cancel::CancelArgs;
+pub(crate) use ckpt::CkptArgs;
+pub(crate) use completion::CompletionArgs;
+pub(crate) use describe::JobArgs;
+pub(crate) use engine::{EngineArgs, beside};
+pub(crate) use events::EventsArgs;
+pub(crate) use logs::LogsArgs;
+pub(crate) use nodes::NodesArgs;
+pub(crate) use plan::PlanArgs;
+pub(crate) use ps::PsArgs;
+pub(crate) use submit::{RunArgs, SubmitArgs};
+pub(crate) use version::VersionArgs;
+pub(crate) use wait::WaitArgs;
+
+use crate::args::{Cli, Command};
+use crate::client::Client;
+use crate::dev;
+use crate::failure::Failure;
+
+/// Does what the command line asks for.
+pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
+        // These replace this process, and must not do so from within a runtime.
+        Command::Convert(args) => engine::run("qctl-convert", &args),
+        Command::Preprocess(args) => engine::run("qctl-tokenize", &args),
+        Command::Session(args) => dev::session(&args),
+        Command::Completion(args) => completion::run(&args),
+        other => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = runtime.map_err(|error| Failure::because("no runtime could be made", &error))?;
+            let done = runtime.block_on(served(other, cli.state_dir.as_deref()));
+            // A blocked reader of stdin must not hold the exit.
+            runtime.shutdown_background();
+            done
+        }
+    }
+}
+
+async fn served(command: Command, state_dir: Option<&Path>) -> Result<(), Failure> {
+    let client = || Client::open(state_dir);
+    match command {
+        Command::Dev(args) => dev::run(args, state_dir).await,
+        Command::Submit(args) => submit::run(args, client()?).await,
+        Command::Run(args) => submit::run(args.into(), client()?).await,
+        Command::Plan(args) => plan::run(&args, client()?).await,
+        Command::Ps(args) => ps::run(&args, client()?).await,
+        Command::Describe(args) => describe::run(&args, client()?).await,
+        Command::Explain(args) => explain::run(&args, client()?).await,
+        Command::Events(args) => events::run(&args, client()?).await,
+        Command::Logs(args) => logs::run(args, client()?).await,
+        Command::Cancel(args) => cancel::run(&args, client()?).await,
+        Command::Wait(args) => wait::run(&args, client()?).await,
+        Command::Nodes(args) => nodes::run(&args, client()?).await,
+        Command::Ckpt(args) => ckpt::run(&args, client()?).await,
+        Command::Version(args) => version::run(&args, client()).await,
+        Command::Convert(_) | Command::Preprocess(_) | Command::Session(_) | Command::Completion(_) => Ok(()),
+    }
+}

@@ -1,0 +1,115 @@
+//! `qctl submit` and `qctl run`.
+
+use proto::v1;
+use serde::Serialize;
+
+use super::follow::{Face, Followed, follow};
+use super::{diagnosis, plan};
+use crate::client::Client;
+use crate::failure::{Exit, Failure};
+use crate::file::Source;
+use crate::output::{Format, no_such_format, print_json, print_line, print_yaml, say};
+use crate::text::{one_line, printable};
+use crate::view::Document;
+
+/// What to submit, and what to do then.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  qctl submit -f pipeline.yaml
+  qctl submit -f pipeline.yaml --set stages.train.lr=1e-4 -e OMP_NUM_THREADS=1 -w
+  generate | qctl submit -f - -n nightly --id nightly-2031-02-03 -o name")]
+pub(crate) struct SubmitArgs {
+    #[command(flatten)]
+    source: Source,
+    /// Key of this submission: repeating it with the same key gives the same job
+    #[arg(long, value_name = "KEY")]
+    id: Option<String>,
+    /// Shows the plan and submits nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Waits until the job has ended; its outcome is the exit code
+    #[arg(short, long)]
+    wait: bool,
+    /// Shows progress until the job has ended; its outcome is the exit code
+    #[arg(long, conflicts_with = "wait")]
+    follow: bool,
+    /// How the answer is written: table, json, yaml or name
+    #[arg(short, long, value_enum, default_value_t, hide_possible_values = true)]
+    output: Format,
+}
+
+/// What to run.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Ctrl-C leaves the job running; `qctl cancel JOB` ends it.
+
+Example:
+  qctl run -f pipeline.yaml --set stages.train.train_iters=10")]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    source: Source,
+    /// Key of this submission: repeating it with the same key follows the same job
+    #[arg(long, value_name = "KEY")]
+    id: Option<String>,
+}
+
+impl From<RunArgs> for SubmitArgs {
+    fn from(run: RunArgs) -> Self {
+        let RunArgs { source, id } = run;
+        Self { source, id, dry_run: false, wait: false, follow: true, output: Format::Table }
+    }
+}
+
+#[derive(Serialize)]
+struct Submitted {
+    id: String,
+    name: String,
+    warnings: Vec<String>,
+    reused: Vec<String>,
+}
+
+/// Submits, and follows or waits if asked to.
+pub(crate) async fn run(args: SubmitArgs, mut client: Client) -> Result<(), Failure> {
+    if args.dry_run {
+        return plan::show(&args.source, args.output, client).await;
+    }
+    let reply = client.jobs.submit(args.source.request(args.id.as_deref())?).await?.into_inner();
+    reply.warnings.iter().for_each(|warning| say(&format!("warning: {}", printable(warning))));
+    let id = reply.id.clone();
+    let watched = args.follow || args.wait;
+    told(reply, args.output, watched)?;
+    if !watched {
+        return Ok(());
+    }
+    let face = if args.follow { Face::fitting() } else { Face::Quiet };
+    match follow(&client, &id, face).await? {
+        Followed::Ended(job) => diagnosis::conclude(&job),
+        Followed::Left => {
+            say(&format!("left job {id}: it goes on running. What to do next:"));
+            for next in ["explain", "logs -f", "wait", "cancel"] {
+                say(&format!("  qctl {next} {id}"));
+            }
+            Err(Failure::Said(Exit::Interrupted))
+        }
+    }
+}
+
+fn told(reply: v1::SubmitReply, format: Format, watched: bool) -> Result<(), Failure> {
+    let v1::SubmitReply { id, name, warnings, reused } = reply;
+    match format {
+        Format::Json => print_json(&Document::new(Submitted { id, name, warnings, reused })),
+        Format::Yaml => print_yaml(&Document::new(Submitted { id, name, warnings, reused })),
+        Format::Name => print_line(&id),
+        Format::Table => {
+            print_line(&one_line(&format!("submitted {name} ({id})")))?;
+            if !watched {
+                // Followers hear it from the stages.
+                reused.iter().for_each(|one| say(&format!("reused: {}", one_line(one))));
+                say(&format!("next: qctl describe {id}, qctl logs {id} -f"));
+            }
+            Ok(())
+        }
+        Format::Wide => Err(no_such_format(format)),
+    }
+}

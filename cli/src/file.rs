@@ -1,0 +1,171 @@
+//! The user's file, made ready to be sent.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use proto::v1::{SetValue, SubmitRequest};
+use serde::Deserialize;
+
+use crate::failure::{Exit, Failure};
+
+/// Largest file, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// What a job is made of: a file and what the command line changes in it.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct Source {
+    /// The job's file, YAML or JSON; `-` reads stdin
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Name of the job, in place of the file's
+    #[arg(short, long)]
+    pub(crate) name: Option<String>,
+    /// Replaces one value of the file, as in `stages.train.lr=1e-4`; an empty value takes the key away
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = pair)]
+    pub(crate) set: Vec<(String, String)>,
+    /// An environment variable for every process of the job
+    #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = pair)]
+    pub(crate) env: Vec<(String, String)>,
+    /// Goes before jobs of lower priority, in place of the file's
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) priority: Option<i32>,
+}
+
+/// Splits `key=value`.
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected `key=value`".to_owned()),
+    }
+}
+
+impl Source {
+    /// Reads the file and makes the request.
+    pub(crate) fn request(&self, key: Option<&str>) -> Result<SubmitRequest, Failure> {
+        let stdin = self.file.as_os_str() == "-";
+        let spec = if stdin { read("stdin", io::stdin().lock())? } else { open(&self.file)? };
+        let here =
+            std::env::current_dir().map_err(|error| Failure::because("the current directory is not known", &error))?;
+        let home = if stdin { here.clone() } else { here.join(self.file.parent().unwrap_or(Path::new(""))) };
+        let mut set: Vec<SetValue> = Vec::new();
+        set.extend(self.set.iter().map(|(path, value)| SetValue { path: path.clone(), value: value.clone() }));
+        set.extend(
+            self.env.iter().map(|(name, value)| SetValue { path: format!("runtime.env.{name}"), value: quoted(value) }),
+        );
+        let told = self.set.iter().rev().find(|(path, _)| path == "workdir").map(|(_, value)| value.as_str());
+        let absolute = match told {
+            Some(dir) => workdir(Some(dir), &here),
+            None => workdir(in_file(&spec).as_deref(), &home),
+        };
+        set.extend(absolute.map(|dir| SetValue { path: "workdir".to_owned(), value: quoted(&dir) }));
+        let source_name = if stdin { "stdin".to_owned() } else { self.file.display().to_string() };
+        Ok(SubmitRequest {
+            spec,
+            // Bounded as the controller bounds it.
+            source_name: if source_name.len() <= 256 { source_name } else { "the file".to_owned() },
+            set,
+            name: self.name.clone().unwrap_or_default(),
+            idempotency_key: key.unwrap_or_default().to_owned(),
+            priority: self.priority,
+        })
+    }
+}
+
+/// The absolute directory to send along, if the one given is not absolute:
+/// agents do not know where this command runs.
+fn workdir(given: Option<&str>, base: &Path) -> Option<String> {
+    let dir = match given {
+        Some(dir) if dir.starts_with('/') => return None,
+        Some(dir) => base.join(dir),
+        None => base.to_owned(),
+    };
+    // `.` and `..` are resolved where the directory exists here.
+    let dir = std::fs::canonicalize(&dir).unwrap_or(dir);
+    Some(dir.to_string_lossy().into_owned())
+}
+
+/// A JSON string, which is a YAML string too.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+/// The file's own workdir. A file that cannot be read is the controller's to refuse, with its line.
+fn in_file(spec: &str) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Top {
+        workdir: Option<String>,
+    }
+    serde_saphyr::from_str::<Top>(spec).ok()?.workdir
+}
+
+fn open(path: &Path) -> Result<String, Failure> {
+    let name = path.display().to_string();
+    let file = File::open(path).map_err(|error| {
+        let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
+        Failure::new(exit, format!("`{name}` could not be read: {error}"))
+    })?;
+    read(&name, file)
+}
+
+fn read(name: &str, from: impl io::Read) -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    from.take(LARGEST + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::because(format!("`{name}` could not be read"), &error))?;
+    if bytes.len() as u64 > LARGEST {
+        return Err(Failure::new(Exit::Usage, format!("`{name}` is larger than 1 MiB")));
+    }
+    String::from_utf8(bytes).map_err(|_| Failure::new(Exit::Usage, format!("`{name}` is not UTF-8")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn sets(text: &str, set: &[&str], env: &[&str]) -> Vec<(String, String)> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("job.yaml");
+        std::fs::write(&file, text).unwrap();
+        let pairs = |list: &[&str]| list.iter().map(|text| pair(text).unwrap()).collect();
+        let source = Source { file, set: pairs(set), env: pairs(env), ..Source::default() };
+        let home = dir.path().canonicalize().unwrap().to_string_lossy().into_owned();
+        let request = source.request(None).unwrap();
+        request.set.into_iter().map(|set| (set.path, set.value.replace(&home, "HOME"))).collect()
+    }
+
+    fn one(path: &str, value: &str) -> (String, String) {
+        (path.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn a_workdir_that_only_this_process_knows_is_made_absolute() {
+        assert_eq!(sets("name: a\n", &[], &[]), [one("workdir", "\"HOME\"")]);
+        assert_eq!(sets("workdir: .\n", &[], &[]), [one("workdir", "\"HOME\"")]);
+        assert_eq!(sets("workdir: /data\n", &[], &[]), []);
+        assert_eq!(sets("workdir: ./x\n", &["workdir=/data"], &[]), [one("workdir", "/data")]);
+        let relative = sets("name: a\n", &["workdir=."], &[]);
+        let here = std::env::current_dir().unwrap().canonicalize().unwrap();
+        assert_eq!(relative[1].1, quoted(&here.to_string_lossy()));
+    }
+
+    #[test]
+    fn variables_stay_text() {
+        let sets = sets("workdir: /d\n", &["a.b=1"], &["OMP_NUM_THREADS=1", "X=a\"b"]);
+        let env = |name: &str, value: &str| one(&format!("runtime.env.{name}"), value);
+        assert_eq!(sets, [one("a.b", "1"), env("OMP_NUM_THREADS", "\"1\""), env("X", "\"a\\\"b\"")]);
+    }
+
+    #[test]
+    fn large_and_missing_files_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("large");
+        std::fs::write(&file, vec![b'#'; (1 << 20) + 1]).unwrap();
+        let refused = |file: PathBuf| Source { file, ..Source::default() }.request(None).unwrap_err();
+        assert!(matches!(refused(file), Failure::Told { exit: Exit::Usage, .. }));
+        assert!(matches!(refused(dir.path().join("none")), Failure::Told { exit: Exit::NotFound, .. }));
+        assert!(pair("=x").is_err() && pair("x").is_err());
+    }
+}

@@ -1,0 +1,81 @@
+//! The two streams: data to stdout, talk to stderr.
+
+use std::io::{self, IsTerminal as _, Write as _};
+
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::failure::{Exit, Failure};
+
+/// How a listing is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For people with wide screens.
+    Wide,
+    /// For programs.
+    Json,
+    /// For programs and people.
+    Yaml,
+    /// One name a line.
+    Name,
+}
+
+/// Writes a line to stderr. What cannot be told there cannot be told at all.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Writes `text` to stdout as it is.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    print_bytes(text.as_bytes())
+}
+
+/// Writes bytes to stdout at once, as they are.
+pub(crate) fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes)?;
+    Ok(stdout.flush()?)
+}
+
+/// Writes a line to stdout.
+pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
+    print(&format!("{line}\n"))
+}
+
+/// Writes `value` as indented JSON.
+pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
+    let text =
+        serde_json::to_string_pretty(value).map_err(|error| Failure::because("no JSON could be made", &error))?;
+    print_line(&text)
+}
+
+/// Writes `value` on one line, as a record of a stream.
+pub(crate) fn print_record(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string(value).map_err(|error| Failure::because("no JSON could be made", &error))?;
+    print_line(&text)
+}
+
+/// Writes `value` as YAML.
+pub(crate) fn print_yaml(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_saphyr::to_string(value).map_err(|error| Failure::because("no YAML could be made", &error))?;
+    print(&text)
+}
+
+/// Whether a person reads stderr.
+pub(crate) fn is_watched() -> bool {
+    io::stderr().is_terminal()
+}
+
+/// Whether a person reads stdout.
+pub(crate) fn is_read_by_person() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Refuses a format that a command does not have.
+pub(crate) fn no_such_format(format: Format) -> Failure {
+    let name = format.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    Failure::new(Exit::Usage, format!("this command has no output `{name}`")).hint("see its --help")
+}
