@@ -51,6 +51,7 @@ pub fn shared_dir() -> PathBuf {
 ///
 /// [`Refusal`] if the address is not this host's or no port is free.
 pub fn reserve(address: &str, memory: &Path) -> Result<Reserved, Refusal> {
+    sweep(memory);
     let mut last: Option<io::Error> = None;
     for _ in 0..TRIES {
         let bound = TcpListener::bind((address, 0)).and_then(|l| Ok((l.local_addr()?.port(), l)));
@@ -72,22 +73,26 @@ pub fn reserve(address: &str, memory: &Path) -> Result<Reserved, Refusal> {
     })
 }
 
+/// Forgets the ports that may be handed out again.
+fn sweep(memory: &Path) {
+    for entry in fs::read_dir(memory).into_iter().flatten().flatten() {
+        let modified = entry.metadata().and_then(|m| m.modified());
+        let age = modified.ok().and_then(|m| SystemTime::now().duration_since(m).ok());
+        if age.is_some_and(|age| age >= MEMORY) {
+            // Another agent may have been faster.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// Whether the port was not handed out lately. A memory that cannot be written
 /// is done without: the listener itself still guards the port.
 fn claim(memory: &Path, port: u16) -> bool {
     if fs::create_dir_all(memory).is_err() {
         return true;
     }
-    let path = memory.join(port.to_string());
-    if let Ok(modified) = fs::metadata(&path).and_then(|m| m.modified()) {
-        let age = SystemTime::now().duration_since(modified).unwrap_or(MEMORY);
-        if age < MEMORY {
-            return false;
-        }
-        // Two agents may race here; only one of them makes the new file.
-        let _ = fs::remove_file(&path);
-    }
-    match fs::File::create_new(&path) {
+    // Two agents may race here; only one of them makes the new file.
+    match fs::File::create_new(memory.join(port.to_string())) {
         Ok(_) => true,
         Err(error) => error.kind() != io::ErrorKind::AlreadyExists,
     }
@@ -106,6 +111,16 @@ mod tests {
         first.release();
         assert!(TcpListener::bind(("127.0.0.1", port)).is_ok());
         assert!(!claim(memory.path(), port));
+    }
+
+    #[test]
+    fn a_port_is_forgotten_after_a_while() {
+        let memory = tempfile::tempdir().unwrap();
+        assert!(claim(memory.path(), 4000) && claim(memory.path(), 4001));
+        let old = SystemTime::now() - MEMORY - Duration::from_secs(1);
+        fs::File::open(memory.path().join("4000")).unwrap().set_modified(old).unwrap();
+        sweep(memory.path());
+        assert!(claim(memory.path(), 4000) && !claim(memory.path(), 4001));
     }
 
     #[test]
