@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use runtime::backoff::Backoff;
+use runtime::files::write_durably;
 use tokio::process::{Child as Running, Command};
 use tokio_util::sync::CancellationToken;
 
@@ -134,6 +135,12 @@ impl Keeper {
         command.args(["--address", "127.0.0.1", "--device", self.shape.device.name()]);
         command.args(["--slots", &self.shape.slots.to_string()]);
         if !pki.join("cert.pem").exists() {
+            // The CA is here: the agent need not ask the controller for it.
+            let known = self.place.controller().join("pki/ca.pem");
+            let copied = std::fs::create_dir_all(&pki)
+                .and_then(|()| std::fs::read(&known))
+                .and_then(|ca| write_durably(&pki.join("ca.pem"), &ca));
+            copied.map_err(|error| Failure::because("the CA could not be copied", &error))?;
             // By the environment: command lines can be read by everybody.
             command.env("QCTL_JOIN_TOKEN", token(&self.place, node).await?).env("QCTL_CA_DIGEST", digest);
         }
