@@ -55,6 +55,9 @@ impl Service for Jobs {
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitReply>, Status> {
         let owner = peer::user(&request)?;
+        if let Some(reply) = self.repeated(&owner, &request.get_ref().idempotency_key).await? {
+            return Ok(Response::new(reply));
+        }
         let compiled = self.compiler.compile(request.get_ref(), &owner).await?;
         let name = compiled.job.name.to_string();
         let stepped = self.driver.step(Input::Submit(Box::new(compiled.job))).await?;
@@ -154,6 +157,24 @@ impl Jobs {
     async fn resolve(&self, word: &str) -> Result<JobId, Status> {
         let word = word.to_owned();
         self.driver.read(move |world| resolve(world, &word)).await?
+    }
+
+    /// The answer to a submission that is repeated under its key: agents need not
+    /// be there, and the files may have changed since.
+    async fn repeated(&self, owner: &str, key: &str) -> Result<Option<v1::SubmitReply>, Status> {
+        if key.is_empty() {
+            return Ok(None);
+        }
+        let (owner, key) = (owner.to_owned(), key.to_owned());
+        let look = move |world: &planner::World| {
+            let same = |job: &&model::Job| job.owner == owner && job.idempotency_key.as_ref() == Some(&key);
+            world.jobs.values().find(same).map(|job| v1::SubmitReply {
+                id: job.id.to_string(),
+                name: job.name.to_string(),
+                ..v1::SubmitReply::default()
+            })
+        };
+        Ok(self.driver.read(look).await?)
     }
 
     /// A job in full, with what is known of its progress.

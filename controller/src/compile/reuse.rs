@@ -1,6 +1,6 @@
 //! Taking over stages that an earlier job has made already.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{FileRecord, Job, JobId, NodeId, Outcome, Stage, Task, TaskState};
 use planner::{StagePhase, World, phase};
@@ -47,6 +47,7 @@ impl Compiler {
                 }
             }
         }
+        inherit(&mut job.stages);
         Ok(reasons)
     }
 
@@ -145,7 +146,52 @@ fn stand_in(stage: &mut Stage, candidate: Candidate) {
     stage.checkpoints = candidate.stage.checkpoints;
 }
 
+/// What waits for a stage that was taken over waits for what that one waited
+/// for: it must not start before the preflight because nothing lies between.
+fn inherit(stages: &mut [Stage]) {
+    for at in 0..stages.len() {
+        let mut after: BTreeSet<usize> = stages[at].after.iter().copied().collect();
+        // Stages only come after earlier ones, so those are settled already.
+        for before in stages[at].after.clone() {
+            if stages.get(before).is_some_and(|stage| stage.reused.is_some()) {
+                after.extend(&stages[before].after);
+            }
+        }
+        stages[at].after = after.into_iter().collect();
+    }
+}
+
 fn short(digest: &[u8; 32]) -> String {
     let hex: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     format!("{hex}…")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_follows_a_stage_taken_over_still_waits_for_the_preflight() {
+        let mut stages = Vec::new();
+        for after in [vec![], vec![0], vec![1], vec![2]] {
+            let one = crate::testing::job("j1", "x", 1).stages.remove(0);
+            stages.push(Stage { after, ..one });
+        }
+        let origin = Some(JobId::new("j0").unwrap());
+        stages[1].reused.clone_from(&origin);
+        stages[2].reused = origin;
+        inherit(&mut stages);
+        let after: Vec<_> = stages.iter().map(|stage| stage.after.clone()).collect();
+        assert_eq!(after, [vec![], vec![0], vec![0, 1], vec![0, 1, 2]]);
+    }
+
+    #[test]
+    fn files_are_unchanged_by_size_and_by_digest_where_both_have_one() {
+        let file = |size, digest: &str| FileRecord { path: "a".into(), size, digest: digest.into() };
+        let seen = |size, digest: &str| [v1::FileRecord { path: "a".into(), size, digest: digest.into() }];
+        assert!(unchanged(&file(7, "x"), &seen(7, "x")));
+        assert!(unchanged(&file(7, ""), &seen(7, "x")) && unchanged(&file(7, "x"), &seen(7, "")));
+        assert!(!unchanged(&file(7, "x"), &seen(8, "x")) && !unchanged(&file(7, "x"), &seen(7, "y")));
+        assert!(!unchanged(&file(7, "x"), &[]));
+    }
 }
