@@ -116,8 +116,10 @@ pub fn install_provider() {
 #[must_use]
 pub fn server_tls(identity: &Identity, auth: ClientAuth) -> ServerTlsConfig {
     install_provider();
+    // The CA goes along: a joining agent looks for its pinned digest in the chain.
+    let chain = format!("{}\n{}", identity.cert, identity.ca);
     ServerTlsConfig::new()
-        .identity(tonic::transport::Identity::from_pem(&identity.cert, &identity.key))
+        .identity(tonic::transport::Identity::from_pem(chain, &identity.key))
         .client_ca_root(Certificate::from_pem(&identity.ca))
         .client_auth_optional(auth == ClientAuth::Optional)
 }
