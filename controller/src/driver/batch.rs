@@ -129,10 +129,12 @@ impl<S: Store> Driver<S> {
         Ok(())
     }
 
-    /// Keys of a job that the planner has forgotten.
+    /// Keys of a job that was taken out.
     async fn keys_of(&mut self, job: &JobId) -> Result<Vec<String>, store::Error> {
-        let mut keys = Vec::new();
-        for prefix in [format!("jobs/{job}/"), format!("events/{job}/")] {
+        let head = record::job_prefix(job);
+        let below = [format!("{head}/"), format!("events/{job}/")];
+        let mut keys = vec![head];
+        for prefix in below {
             keys.extend(self.store.load(&prefix).await?.into_iter().map(|(key, _)| key));
         }
         Ok(keys)

@@ -235,10 +235,13 @@ async fn only_the_newest_ended_jobs_are_kept() {
     let kept = job_ids(&handle).await;
     assert_eq!(kept.len(), 3);
     assert!(kept.contains(&waiting));
-    let mut store = store;
+    let mut left = store.clone();
     for id in ended.iter().filter(|id| !kept.contains(id)) {
-        for prefix in [format!("jobs/{id}/"), format!("events/{id}/")] {
-            assert!(store.load(&prefix).await.unwrap().is_empty(), "{prefix} is left");
+        for prefix in [format!("jobs/{id}"), format!("events/{id}/")] {
+            assert!(left.load(&prefix).await.unwrap().is_empty(), "{prefix} is left");
         }
     }
+    assert!(tasks.shutdown(crate::support::LIMIT).await);
+    let (_tasks, handle) = running(store).await;
+    assert_eq!(job_ids(&handle).await, kept);
 }
