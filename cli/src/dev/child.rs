@@ -20,6 +20,8 @@ use crate::output::say;
 
 /// How long a child may take to end by itself.
 const GRACE: Duration = Duration::from_secs(15);
+/// Longest pause before a child is started again: somebody sits in front of this computer and waits.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 /// A child that lived this long has started well.
 const STEADY: Duration = Duration::from_secs(30);
 
@@ -59,7 +61,7 @@ pub(super) struct Keeper {
 
 impl Keeper {
     pub(super) async fn run(self, stop: CancellationToken) {
-        let mut backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
+        let mut backoff = Backoff::new(Duration::from_millis(500), LONGEST_PAUSE);
         while !stop.is_cancelled() {
             let began = Instant::now();
             let ended = match self.start().await {
