@@ -171,7 +171,7 @@ impl Printer {
             text.push('\n');
             self.open = false;
         }
-        let name = one_line(&format!("{} {}@{}", batch.stage, batch.source, batch.node));
+        let name = name(batch);
         if other && !self.prefix {
             let gap = if self.last.is_some() { "\n" } else { "" };
             text.push_str(&format!("{gap}==> {name} <==\n"));
@@ -197,6 +197,14 @@ impl Printer {
         }
         if std::mem::take(&mut self.open) { print("\n") } else { Ok(()) }
     }
+}
+
+/// `train worker_3@node-2`; of several tasks, all but the first with their index, as in `say.2`.
+fn name(batch: &v1::LogBatch) -> String {
+    // An attempt is named job.stage.index.number.
+    let index = batch.attempt.rsplit('.').nth(1).filter(|index| *index != "0");
+    let index = index.map(|index| format!(".{index}")).unwrap_or_default();
+    one_line(&format!("{}{index} {}@{}", batch.stage, batch.source, batch.node))
 }
 
 fn records(batch: &v1::LogBatch, mut offset: u64, data: &[u8]) -> Result<(), Failure> {
@@ -244,6 +252,13 @@ mod tests {
             shown(&mut printer, &batch("worker_1", 0, "x\x1b[2J\n")),
             "\n==> train worker_1@n1 <==\nx\\u{1b}[2J\n"
         );
+    }
+
+    #[test]
+    fn tasks_of_one_stage_are_told_apart() {
+        let named = |attempt: &str| name(&v1::LogBatch { attempt: attempt.into(), ..batch("worker_0", 0, "") });
+        assert_eq!(named("j1.train.0.1"), "train worker_0@n1");
+        assert_eq!(named("j1.train.12.3"), "train.12 worker_0@n1");
     }
 
     #[test]

@@ -40,21 +40,12 @@ use crate::failure::Failure;
 
 /// Does what the command line asks for.
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
-    match cli.command {
-        // These replace this process, and must not do so from within a runtime.
-        Command::Convert(args) => engine::run("qctl-convert", &args),
-        Command::Preprocess(args) => engine::run("qctl-tokenize", &args),
-        Command::Session(args) => dev::session(&args),
-        Command::Completion(args) => completion::run(&args),
-        other => {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let runtime = runtime.map_err(|error| Failure::because("no runtime could be made", &error))?;
-            let done = runtime.block_on(served(other, cli.state_dir.as_deref()));
-            // A blocked reader of stdin must not hold the exit.
-            runtime.shutdown_background();
-            done
-        }
-    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::because("no runtime could be made", &error))?;
+    let done = runtime.block_on(served(cli.command, cli.state_dir.as_deref()));
+    // Nothing that still waits may hold the exit.
+    runtime.shutdown_background();
+    done
 }
 
 async fn served(command: Command, state_dir: Option<&Path>) -> Result<(), Failure> {
@@ -74,6 +65,9 @@ async fn served(command: Command, state_dir: Option<&Path>) -> Result<(), Failur
         Command::Nodes(args) => nodes::run(&args, client()?).await,
         Command::Ckpt(args) => ckpt::run(&args, client()?).await,
         Command::Version(args) => version::run(&args, client()).await,
-        Command::Convert(_) | Command::Preprocess(_) | Command::Session(_) | Command::Completion(_) => Ok(()),
+        Command::Convert(args) => engine::run("qctl-convert", &args),
+        Command::Preprocess(args) => engine::run("qctl-tokenize", &args),
+        Command::Completion(args) => completion::run(&args),
+        Command::Session(args) => dev::session(&args),
     }
 }

@@ -52,11 +52,9 @@ impl Face {
     }
 
     fn happened(&self, event: &v1::EventView) {
-        // What is as expected shows in the stages themselves.
-        if matches!(self, Self::Quiet) || event.level == "info" {
-            return;
+        if !matches!(self, Self::Quiet) && is_news(event) {
+            self.tell(&events::line(event));
         }
-        self.tell(&events::line(event));
     }
 
     fn end(&mut self) {
@@ -64,6 +62,12 @@ impl Face {
             bars.end();
         }
     }
+}
+
+/// Whether an event says more than the stages and the conclusion do.
+fn is_news(event: &v1::EventView) -> bool {
+    let shown = matches!(event.kind.as_str(), "stage-failed" | "job-failed" | "job-cancelled");
+    event.level != "info" && !shown
 }
 
 /// How following ended.
@@ -213,6 +217,21 @@ async fn next_event(events: &mut tonic::Streaming<v1::EventView>) -> Option<Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_that_show_elsewhere_are_not_repeated() {
+        let event =
+            |level: &str, kind: &str| v1::EventView { level: level.into(), kind: kind.into(), ..Default::default() };
+        for (level, kind, news) in [
+            ("info", "attempt-started", false),
+            ("warn", "task-retried", true),
+            ("error", "attempt-failed", true),
+            ("error", "stage-failed", false),
+            ("error", "job-failed", false),
+        ] {
+            assert_eq!(is_news(&event(level, kind)), news, "{kind}");
+        }
+    }
 
     #[test]
     fn only_troubles_of_the_connection_are_tried_again() {
