@@ -13,10 +13,10 @@ use stories::lab::Lab;
 use stories::pipeline;
 use stories::poll::until;
 
-/// Stages that a kill must hit, with the moments drawn for each: about as long as each takes.
-const MOMENTS: [(&str, u32); 5] = [("preflight", 1), ("convert", 2), ("preprocess", 2), ("train", 4), ("after", 1)];
+/// Stages that a kill must hit, with the moments drawn for each in one run.
+const MOMENTS: [(&str, u32); 5] = [("preflight", 1), ("convert", 1), ("preprocess", 1), ("train", 2), ("after", 1)];
 
-/// Pipelines until every stage was hit; a stage may pass between two looks.
+/// Pipelines until there were ten kills and every stage was hit; a stage may pass between two looks.
 const MOST_RUNS: u32 = 6;
 
 /// What a user was shown before a kill.
@@ -70,11 +70,11 @@ fn ten_kills_at_random_moments_lose_nothing_that_was_acknowledged() {
 
 /// A pipeline that shares no output with an earlier one, so that nothing is reused.
 fn spec(lab: &Lab, name: &str) -> Value {
-    let mut spec = pipeline::whole(lab, name, 40, 100, &[]);
+    let mut spec = pipeline::whole(lab, name, 40, 200, &[]);
     spec["stages"]["convert"]["save_dir"] = json!(format!("./{name}/mcore"));
     spec["stages"]["preprocess"]["output_prefix"] = json!(format!("./{name}/text"));
     spec["stages"]["train"]["save_dir"] = json!(format!("./{name}/checkpoints"));
-    spec["stages"]["after"] = json!({"run": {"argv": ["sleep", "1"]}, "after": ["train"]});
+    spec["stages"]["after"] = json!({"run": {"argv": ["sleep", "2"]}, "after": ["train"]});
     spec
 }
 

@@ -69,7 +69,8 @@ fn the_first_death_is_named_within_a_second_and_no_rank_outlives_it() {
         let told = lab.describe(&job);
         let seats = stage(&told, "train")["tasks"][0]["history"][0]["nodes"].clone();
         assert_eq!(json!(seen.node), seats[usize::try_from(death.rank / 2).unwrap()], "the victim's own node: {told}");
-        assert!(told["failure"].to_string().contains(death.said[0]), "{}", told["failure"]);
+        let blamed = &told["failure"];
+        assert_eq!((&blamed["rank"], &blamed["node"]), (&json!(death.rank), &json!(seen.node)), "{blamed}");
         let left = lab.work_processes();
         assert!(left.is_empty(), "{left:#?}");
     }
