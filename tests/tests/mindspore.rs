@@ -10,6 +10,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
+use stories::input::{Tensors, tensors};
 use stories::job::{iterations, stage};
 use stories::lab::Lab;
 use stories::program::{run, workspace};
@@ -58,10 +59,17 @@ fn a_real_model_trains_over_two_agents_and_starts_from_the_loss_of_an_independen
 
     let listed = lab.qctl(["ckpt", "ls", &job, "-o", "json"]).ok();
     let listed: Value = serde_json::from_str(&listed).unwrap();
-    let complete = listed.as_array().unwrap().iter().filter(|one| one["complete"] == true);
+    let complete = listed["checkpoints"].as_array().unwrap().iter().filter(|one| one["complete"] == true);
     let complete: BTreeSet<u64> = complete.filter_map(|one| one["iteration"].as_u64()).collect();
     assert_eq!(complete, (1..=ITERATIONS / INTERVAL).map(|n| n * INTERVAL).collect());
-    assert!(work.join("exported/mg2hf/config.json").is_file());
+
+    let (before, after) = (tensors(&work.join("model_hf")), tensors(&work.join("exported/mg2hf")));
+    let described = |all: &Tensors| {
+        all.iter().map(|(name, (dtype, shape, _))| format!("{name} {dtype} {shape}")).collect::<Vec<_>>()
+    };
+    assert_eq!(described(&before), described(&after), "the export has the input's tensors");
+    let moved = before.iter().filter(|(name, tensor)| after[*name].2 != tensor.2).count();
+    assert!(moved * 10 > before.len() * 9, "{moved} of {} tensors were trained", before.len());
     assert!(lab.work_processes().is_empty());
 }
 

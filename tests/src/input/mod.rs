@@ -3,5 +3,5 @@
 mod model;
 mod text;
 
-pub use model::{Shape, model, safetensors, truncate};
+pub use model::{Shape, Tensors, model, safetensors, tensors, truncate};
 pub use text::{rows, tokenizer};

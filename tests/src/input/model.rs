@@ -1,10 +1,11 @@
 //! Models in Hugging Face format with Qwen2's names.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 /// Sizes of a model.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +111,30 @@ fn element(exponent: usize, rest: usize) -> u16 {
     let sign = u16::try_from(rest & 0x80).unwrap() << 8;
     let exponent = u16::try_from(119 + exponent % 4).unwrap() << 7;
     sign | exponent | u16::try_from(rest & 0x7f).unwrap()
+}
+
+/// Name of a tensor to its type, shape and bytes.
+pub type Tensors = BTreeMap<String, (Value, Value, Vec<u8>)>;
+
+/// Reads every tensor of a model directory.
+#[must_use]
+pub fn tensors(directory: &Path) -> Tensors {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "safetensors") {
+            continue;
+        }
+        let file = fs::read(path).unwrap();
+        let (length, rest) = file.split_first_chunk::<8>().unwrap();
+        let (header, data) = rest.split_at(usize::try_from(u64::from_le_bytes(*length)).unwrap());
+        let header: Value = serde_json::from_slice(header).unwrap();
+        for (name, tensor) in header.as_object().unwrap().iter().filter(|(name, _)| *name != "__metadata__") {
+            let at = |end: usize| usize::try_from(tensor["data_offsets"][end].as_u64().unwrap()).unwrap();
+            all.insert(name.clone(), (tensor["dtype"].clone(), tensor["shape"].clone(), data[at(0)..at(1)].to_vec()));
+        }
+    }
+    all
 }
 
 /// Cuts a file in the middle.

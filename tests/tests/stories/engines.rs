@@ -1,11 +1,9 @@
 //! The engines here and now, with no controller, under the reference tools' own flags.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 
 use serde_json::Value;
-use stories::input::{self, Shape};
+use stories::input::{self, Shape, tensors};
 use stories::lab::Lab;
 
 const CONVERT: [&str; 20] = [
@@ -91,24 +89,4 @@ fn the_tutorial_s_preprocessing_gives_each_text_s_tokens() {
 
     let refused = lab.qctl(PREPROCESS.into_iter().chain(["--merge-group-keys", "text"]));
     assert!(refused.code != 0 && refused.stderr.contains("--merge-group-keys"), "{refused}");
-}
-
-/// Type, shape and bytes of every tensor of a model directory.
-fn tensors(directory: &Path) -> BTreeMap<String, (Value, Value, Vec<u8>)> {
-    let mut all = BTreeMap::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.extension().is_none_or(|extension| extension != "safetensors") {
-            continue;
-        }
-        let file = fs::read(path).unwrap();
-        let (length, rest) = file.split_first_chunk::<8>().unwrap();
-        let (header, data) = rest.split_at(usize::try_from(u64::from_le_bytes(*length)).unwrap());
-        let header: Value = serde_json::from_slice(header).unwrap();
-        for (name, tensor) in header.as_object().unwrap().iter().filter(|(name, _)| *name != "__metadata__") {
-            let at = |end: usize| usize::try_from(tensor["data_offsets"][end].as_u64().unwrap()).unwrap();
-            all.insert(name.clone(), (tensor["dtype"].clone(), tensor["shape"].clone(), data[at(0)..at(1)].to_vec()));
-        }
-    }
-    all
 }

@@ -1,4 +1,4 @@
-//! Nothing acknowledged is lost, whenever the controller dies.
+//! Nothing acknowledged is lost, whenever the controller or an agent dies.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,7 +26,16 @@ struct Shown {
 }
 
 #[test]
-fn ten_kills_at_random_moments_lose_nothing_that_was_acknowledged() {
+fn ten_kills_of_the_controller_at_random_moments_lose_nothing_that_was_acknowledged() {
+    ten_kills(|lab, _| kill_controller(lab));
+}
+
+#[test]
+fn ten_kills_of_agents_at_random_moments_lose_nothing_that_was_acknowledged() {
+    ten_kills(kill_agent);
+}
+
+fn ten_kills(kill: fn(&Lab, &mut StdRng)) {
     let seed: u64 = std::env::var("STORY_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(rand::random);
     println!("seed {seed} (again with STORY_SEED={seed})");
     let mut random = StdRng::seed_from_u64(seed);
@@ -55,7 +64,7 @@ fn ten_kills_at_random_moments_lose_nothing_that_was_acknowledged() {
                 let Some((phase, shown)) = look(&lab, &job) else { continue };
                 println!("run {run}: kill {} in `{phase}`, drawn {moment:?} into `{name}`", kills + 1);
                 before.push(shown);
-                kill(&lab);
+                kill(&lab, &mut random);
                 kills += 1;
                 hit.extend(phase.split('+').map(str::to_owned));
             }
@@ -117,8 +126,18 @@ fn log(lab: &Lab, job: &str) -> String {
     lab.log(job, "train", 3)
 }
 
+/// Ends one of the agents, and waits until its successor is heard.
+fn kill_agent(lab: &Lab, random: &mut StdRng) {
+    let agents =
+        until("both agents are up", Duration::from_secs(20), || Some(lab.agents()).filter(|all| all.len() == 2));
+    let victim = &agents[random.random_range(0..agents.len())];
+    victim.kill9();
+    until("the agent is gone", Duration::from_secs(5), || (!victim.lives()).then_some(()));
+    until("another agent takes its place", Duration::from_secs(20), || (lab.agents().len() == 2).then_some(()));
+}
+
 /// Ends the controller, and waits until its successor answers.
-fn kill(lab: &Lab) {
+fn kill_controller(lab: &Lab) {
     let victim = until("a controller is up", Duration::from_secs(20), || lab.controller());
     victim.kill9();
     until("the controller is gone", Duration::from_secs(5), || (!victim.lives()).then_some(()));
@@ -137,7 +156,7 @@ fn nothing_is_missing(lab: &Lab, job: &str, before: &[Shown]) {
     assert_eq!(iterations(&log), (2..=40).collect::<Vec<_>>(), "one attempt trained, each line once");
     let bad: Vec<&Event> =
         events.iter().filter(|event| ["attempt-failed", "task-retried", "node-lost"].contains(&&*event.kind)).collect();
-    assert!(bad.is_empty(), "the death of a controller is no reason to fail anything: {bad:#?}");
+    assert!(bad.is_empty(), "no reason to fail anything: {bad:#?}");
     let name = lab.describe(job)["name"].as_str().unwrap().to_owned();
     let tracker = lab.work().join(name).join("checkpoints/latest_checkpointed_iteration.txt");
     assert_eq!(fs::read_to_string(tracker).unwrap().trim(), "40");
