@@ -69,11 +69,12 @@ fn fit(
     kept: &BTreeSet<NodeId>,
 ) -> Option<(Preference, Chosen)> {
     let node = &view.record.id;
-    if !view.takes_work() || view.record.device != device {
+    let wanted = shape.ranks_per_node.max(1).saturating_mul(shape.slots_per_rank);
+    // What takes no slot needs only processors, and those every node has.
+    if !view.takes_work() || (wanted > 0 && view.record.device != device) {
         return None;
     }
     let load = world.index.load(node);
-    let wanted = shape.ranks_per_node.max(1).saturating_mul(shape.slots_per_rank);
     if wanted == 0 {
         let engines = load.map_or(0, |load| load.engines);
         let room = engines < world.policy.engine_tasks_per_node;
