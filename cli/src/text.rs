@@ -1,5 +1,26 @@
 //! Words for people: what is printable, and numbers with their units.
 
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// How this program was called, for commands that a user may copy.
+static PROGRAM: OnceLock<String> = OnceLock::new();
+
+/// Remembers a state directory that the next command must name too.
+pub(crate) fn called_with(state_dir: Option<&Path>) {
+    let inherited = std::env::var_os("QCTL_STATE_DIR");
+    let named = state_dir.filter(|dir| inherited.as_deref() != Some(dir.as_os_str()));
+    if let Some(dir) = named {
+        // Set once, at the start.
+        let _ = PROGRAM.set(format!("qctl --state-dir {}", dir.display()));
+    }
+}
+
+/// `qctl`, with the state directory if it was named.
+pub(crate) fn program() -> &'static str {
+    PROGRAM.get().map_or("qctl", String::as_str)
+}
+
 /// `text` with control characters escaped, line breaks and tabs kept.
 ///
 /// Names and messages come from users and programs; none of them may move the

@@ -86,7 +86,7 @@ fn stage_line(stage: &v1::StageView) -> String {
         (None, Some(engine)) => line.push_str(&format!(", {}", working(engine))),
         (None, None) => {}
     }
-    if !stage.reused_from.is_empty() {
+    if !stage.reused_from.is_empty() && !stage.reason.contains(&stage.reused_from) {
         line.push_str(&format!(", from {}", stage.reused_from));
     }
     if !stage.reason.is_empty() {

@@ -4,7 +4,7 @@ use proto::v1;
 
 use crate::failure::{Exit, Failure};
 use crate::output::say;
-use crate::text::{duration, one_line};
+use crate::text::{duration, one_line, program};
 
 /// Lines of evidence that are shown.
 const EVIDENCE: usize = 12;
@@ -50,7 +50,7 @@ pub(crate) fn lines(job: &v1::JobView) -> Vec<String> {
         lines.push(format!("hint: {}", one_line(&failure.hint)));
     }
     let rank = failure.rank.map(|rank| format!(" --rank {rank}")).unwrap_or_default();
-    lines.push(one_line(&format!("next: qctl logs {} --stage {}{rank}", job.id, view.stage)));
+    lines.push(one_line(&format!("next: {} logs {} --stage {}{rank}", program(), job.id, view.stage)));
     lines
 }
 

@@ -2,8 +2,9 @@
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use crate::failure::{Exit, Failure};
 
@@ -22,10 +23,20 @@ pub(crate) fn run(program: &str, args: &EngineArgs) -> Result<(), Failure> {
     Err(Failure::because(format!("`{}` could not be started", path.display()), &error))
 }
 
+/// Path of this program; the first answer is kept, since a program that is
+/// replaced while it runs does not find itself again.
+pub(crate) fn own() -> Result<PathBuf, Failure> {
+    static OWN: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(own) = OWN.get() {
+        return Ok(own.clone());
+    }
+    let own = std::env::current_exe().map_err(|error| Failure::because("this program's path is not known", &error))?;
+    Ok(OWN.get_or_init(|| own).clone())
+}
+
 /// Path of a program that is installed beside this one.
 pub(crate) fn beside(program: &str) -> Result<PathBuf, Failure> {
-    let own = std::env::current_exe().map_err(|error| Failure::because("this program's path is not known", &error))?;
-    let path = own.parent().unwrap_or(Path::new("/")).join(program);
+    let path = own()?.with_file_name(program);
     if path.is_file() {
         return Ok(path);
     }

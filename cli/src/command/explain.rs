@@ -48,12 +48,12 @@ pub(crate) async fn run(args: &JobArgs, mut client: Client) -> Result<(), Failur
 }
 
 fn lines(job: &v1::JobView) -> Vec<String> {
-    let why = |reason: &str| if reason.is_empty() { String::new() } else { format!(": {reason}") };
-    let mut lines = vec![one_line(&format!("{} ({}) is {}{}", job.name, job.id, job.phase, why(&job.reason)))];
+    let why = |reason: &str| if reason.is_empty() { String::new() } else { format!(", {reason}") };
+    let mut lines = vec![one_line(&format!("{} ({}): {}{}", job.name, job.id, job.phase, why(&job.reason)))];
     for stage in job.stages.iter().filter(|stage| !stage.reason.is_empty()) {
-        lines.push(one_line(&format!("  {} is {}{}", stage.name, stage.phase, why(&stage.reason))));
+        lines.push(one_line(&format!("  {}: {}{}", stage.name, stage.phase, why(&stage.reason))));
         for task in stage.task_views.iter().filter(|task| !task.reason.is_empty() && task.reason != stage.reason) {
-            lines.push(format!("    {}", one_line(&format!("{} is {}{}", task.label, task.phase, why(&task.reason)))));
+            lines.push(format!("    {}", one_line(&format!("{}: {}{}", task.label, task.phase, why(&task.reason)))));
         }
     }
     lines.extend(diagnosis::lines(job));

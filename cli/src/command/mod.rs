@@ -23,7 +23,7 @@ pub(crate) use cancel::CancelArgs;
 pub(crate) use ckpt::CkptArgs;
 pub(crate) use completion::CompletionArgs;
 pub(crate) use describe::JobArgs;
-pub(crate) use engine::{EngineArgs, beside};
+pub(crate) use engine::{EngineArgs, beside, own};
 pub(crate) use events::EventsArgs;
 pub(crate) use logs::LogsArgs;
 pub(crate) use nodes::NodesArgs;
@@ -37,9 +37,11 @@ use crate::args::{Cli, Command};
 use crate::client::Client;
 use crate::dev;
 use crate::failure::Failure;
+use crate::text;
 
 /// Does what the command line asks for.
 pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
+    text::called_with(cli.state_dir.as_deref());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::because("no runtime could be made", &error))?;
     let done = runtime.block_on(served(cli.command, cli.state_dir.as_deref()));

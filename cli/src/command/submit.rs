@@ -9,7 +9,7 @@ use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::file::Source;
 use crate::output::{Format, no_such_format, print_json, print_line, print_yaml, say};
-use crate::text::{one_line, printable};
+use crate::text::{one_line, printable, program};
 use crate::view::Document;
 
 /// What to submit, and what to do then.
@@ -88,7 +88,7 @@ pub(crate) async fn run(args: SubmitArgs, mut client: Client) -> Result<(), Fail
         Followed::Left => {
             say(&format!("left job {id}: it goes on running. What to do next:"));
             for next in ["explain", "logs -f", "wait", "cancel"] {
-                say(&format!("  qctl {next} {id}"));
+                say(&format!("  {} {next} {id}", program()));
             }
             Err(Failure::Said(Exit::Interrupted))
         }
@@ -106,7 +106,7 @@ fn told(reply: v1::SubmitReply, format: Format, watched: bool) -> Result<(), Fai
             if !watched {
                 // Followers hear it from the stages.
                 reused.iter().for_each(|one| say(&format!("reused: {}", one_line(one))));
-                say(&format!("next: qctl describe {id}, qctl logs {id} -f"));
+                say(&format!("next: {} logs {id} -f", program()));
             }
             Ok(())
         }

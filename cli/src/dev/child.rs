@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::Shape;
 use super::place::{Child, Place, Record};
 use super::process::Process;
-use crate::command::beside;
+use crate::command::{beside, own};
 use crate::failure::{Exit, Failure};
 use crate::output::say;
 
@@ -104,8 +104,7 @@ impl Keeper {
 
     async fn start(&self) -> Result<Running, Failure> {
         let name = self.kind.name().to_owned();
-        let own = std::env::current_exe().map_err(|e| Failure::because("this program's path is not known", &e))?;
-        let mut command = Command::new(own);
+        let mut command = Command::new(own()?);
         match &self.kind {
             Kind::Controller => self.controller(&mut command)?,
             Kind::Agent { node, endpoint, ca_digest } => self.agent(&mut command, node, endpoint, ca_digest).await?,

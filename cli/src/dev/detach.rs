@@ -8,6 +8,7 @@ use tokio::process::{Child, Command};
 use super::place::{Place, Record};
 use super::supervisor::{LOOK, PATIENCE, whose};
 use super::{Device, Shape};
+use crate::command::own;
 use crate::failure::{Exit, Failure};
 use crate::output::say;
 use crate::text::plural;
@@ -32,11 +33,10 @@ pub(super) async fn run(place: &Place, shape: &Shape) -> Result<(), Failure> {
 }
 
 fn start(place: &Place, shape: &Shape) -> Result<Child, Failure> {
-    let own = std::env::current_exe().map_err(|e| Failure::because("this program's path is not known", &e))?;
     let log = |error: std::io::Error| Failure::because("the log could not be opened", &error);
     let errors = place.open_log("dev").map_err(log)?;
     let out = errors.try_clone().map_err(log)?;
-    let mut command = Command::new(own);
+    let mut command = Command::new(own()?);
     command.arg("--state-dir").arg(place.root()).args(["dev", "--supervise"]);
     command.args(["--agents", &shape.agents.to_string(), "--slots", &shape.slots.to_string()]);
     command.args(["--device", Device::name(shape.device)]);

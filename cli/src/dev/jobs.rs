@@ -8,7 +8,7 @@ use super::place::Place;
 use crate::client::Client;
 use crate::context;
 use crate::output::say;
-use crate::text::plural;
+use crate::text::{plural, program};
 
 /// How long cancelled jobs may take to end.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -25,8 +25,9 @@ pub(super) async fn settle(place: &Place, stop_ranks: bool) {
     let running = running(&mut client).await;
     if running > 0 {
         say(&format!(
-            "{} left running; the next `qctl dev` takes them up again (to end them: qctl dev stop --stop-ranks)",
-            plural(running, "task")
+            "{} left running; the next `qctl dev` takes them up again (to end them: {} dev stop --stop-ranks)",
+            plural(running, "task"),
+            program()
         ));
     }
 }

@@ -90,6 +90,8 @@ fn ended(stage: &v1::StageView) -> Option<String> {
     match stage.phase.as_str() {
         "succeeded" => Some(format!("finished in {took}")),
         "reused" if stage.reused_from.is_empty() => Some(format!("reused{why}")),
+        // The controller's reason may say no more than that.
+        "reused" if stage.reason.contains(&stage.reused_from) => Some(format!("reused{why}")),
         "reused" => Some(format!("reused from {}{why}", stage.reused_from)),
         "failed" => Some(format!("failed after {took}{why}")),
         "cancelled" => Some(format!("cancelled{why}")),
@@ -112,15 +114,15 @@ pub(crate) fn training(train: &v1::TrainProgress) -> String {
 
 /// `45 %, 1.20 GiB of 2.67 GiB`, with tokens if they are counted.
 pub(crate) fn working(engine: &v1::EngineProgress) -> String {
-    let amount = |n: u64| match engine.unit.as_str() {
-        "bytes" => bytes(n),
-        unit => format!("{} {unit}", count(n)),
+    let (amount, unit): (fn(u64) -> String, _) = match engine.unit.as_str() {
+        "bytes" => (bytes, String::new()),
+        unit => (count, format!(" {unit}")),
     };
     let mut text = match engine.total {
-        0 => amount(engine.done),
+        0 => format!("{}{unit}", amount(engine.done)),
         total => {
             let percent = engine.done.saturating_mul(100) / total;
-            format!("{percent} %, {} of {}", amount(engine.done), amount(total))
+            format!("{percent} %, {} of {}{unit}", amount(engine.done), amount(total))
         }
     };
     if engine.tokens > 0 {
@@ -162,7 +164,9 @@ mod tests {
     fn reused_stages_say_why() {
         let reused =
             v1::StageView { reused_from: "j7".into(), reason: "nothing\nchanged".into(), ..stage("a", "reused") };
-        assert_eq!(Lines::default().of(&job(vec![reused]), 0), ["a: reused from j7: nothing\\nchanged"]);
+        assert_eq!(Lines::default().of(&job(vec![reused.clone()]), 0), ["a: reused from j7: nothing\\nchanged"]);
+        let same = v1::StageView { reason: "taken over from job j7".into(), ..reused };
+        assert_eq!(Lines::default().of(&job(vec![same]), 0), ["a: reused: taken over from job j7"]);
     }
 
     #[test]
@@ -187,6 +191,8 @@ mod tests {
         assert_eq!(at(2048, 9_999), [""; 0]);
         assert_eq!(at(2048, 10_000), ["c: 50 %, 2.00 KiB of 4.00 KiB"]);
         assert_eq!(at(2048, 30_000), [""; 0]);
+        let rows = v1::EngineProgress { done: 1, total: 2, unit: "rows".into(), tokens: 1500 };
+        assert_eq!(working(&rows), "50 %, 1 of 2 rows, 1.50 k tokens");
     }
 
     #[test]
