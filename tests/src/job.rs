@@ -31,11 +31,16 @@ pub struct Event {
 }
 
 impl Lab {
-    /// Writes a spec and submits it with more words on the command line.
-    pub fn submit(&self, spec: &Value, more: &[&str]) -> Outcome {
+    /// Writes a spec; returns its path.
+    pub fn write(&self, spec: &Value) -> String {
         let file = self.root().join("pipeline.yaml");
         fs::write(&file, serde_json::to_string_pretty(spec).unwrap()).unwrap();
-        let file = file.to_string_lossy().into_owned();
+        file.to_string_lossy().into_owned()
+    }
+
+    /// Writes a spec and submits it with more words on the command line.
+    pub fn submit(&self, spec: &Value, more: &[&str]) -> Outcome {
+        let file = self.write(spec);
         let words = ["submit", "-f", &file].into_iter().chain(more.iter().copied());
         self.qctl_for(Duration::from_secs(120), words)
     }

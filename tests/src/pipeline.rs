@@ -6,10 +6,11 @@ use crate::input::{self, Shape};
 use crate::lab::Lab;
 use crate::program::{python, workspace};
 
-/// Writes a model and text into the laboratory's working directory.
+/// Writes a model and two files of text into the laboratory's working directory.
 pub fn inputs(lab: &Lab, shape: Shape, rows: usize) {
     input::model(&lab.work().join("model"), shape);
     input::rows(&lab.work().join("text.jsonl"), rows);
+    input::rows(&lab.work().join("more.jsonl"), rows / 2);
 }
 
 /// Every stage up to training, with the stand-in as trainer: 2 nodes x 2 ranks, TP 2 x PP 2.
@@ -27,7 +28,7 @@ pub fn whole(lab: &Lab, name: &str, iterations: u64, step_ms: u64, args: &[&str]
     });
     let mut spec = file(lab, name);
     spec["model"] = json!({"hf_dir": "./model"});
-    spec["dataset"] = json!({"files": ["./text.jsonl"]});
+    spec["dataset"] = json!({"files": ["./text.jsonl", "./more.jsonl"]});
     spec["stages"] = json!({
         "preflight": {},
         "convert": {"save_dir": "./mcore", "dtype": "bf16"},

@@ -4,4 +4,4 @@ mod model;
 mod text;
 
 pub use model::{Shape, Tensors, model, safetensors, tensors, truncate};
-pub use text::{rows, tokenizer};
+pub use text::{rows, tokenizer, tokens};

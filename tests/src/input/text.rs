@@ -41,6 +41,15 @@ pub fn rows(path: &Path, count: usize) {
     fs::write(path, lines).unwrap();
 }
 
+/// The tokens of such rows, four bytes each: the tokenizer knows bytes alone, so a byte is its own token.
+#[must_use]
+pub fn tokens(path: &Path) -> Vec<u8> {
+    let lines = fs::read_to_string(path).unwrap();
+    let rows = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let bytes = rows.flat_map(|row| row["text"].as_str().unwrap().to_owned().into_bytes());
+    bytes.flat_map(|byte| u32::from(byte).to_le_bytes()).collect()
+}
+
 /// GPT-2's printable stand-in for a byte.
 fn letter(byte: u8) -> char {
     let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);

@@ -2,7 +2,6 @@
 
 use std::fs;
 
-use serde_json::Value;
 use stories::input::{self, Shape, tensors};
 use stories::lab::Lab;
 
@@ -76,13 +75,7 @@ fn the_tutorial_s_preprocessing_gives_each_text_s_tokens() {
     input::tokenizer(&lab.work().join("model"));
     input::rows(&lab.work().join("text.jsonl"), 300);
     let _ = lab.qctl(PREPROCESS).ok();
-    // The tokenizer knows bytes alone, so a byte is its own token, four bytes wide.
-    let text = fs::read_to_string(lab.work().join("text.jsonl")).unwrap();
-    let rows = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    let wanted: Vec<u8> = rows
-        .flat_map(|row| row["text"].as_str().unwrap().to_owned().into_bytes())
-        .flat_map(|byte| u32::from(byte).to_le_bytes())
-        .collect();
+    let wanted = input::tokens(&lab.work().join("text.jsonl"));
     let made = fs::read(lab.work().join("alpaca_text_document.bin")).unwrap();
     assert!(made == wanted, "{} bytes instead of {}", made.len(), wanted.len());
     assert!(fs::read(lab.work().join("alpaca_text_document.idx")).unwrap().starts_with(b"MMIDIDX\0\0"));

@@ -1,8 +1,9 @@
 //! What a user sees, from the command line down to the last rank.
 
-#![allow(clippy::unwrap_used, reason = "a helper says by panicking that a story went wrong")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a helper says by panicking that a story went wrong")]
 
 mod agent_killed;
+mod asking;
 mod bad_input;
 mod cancel;
 mod commands;

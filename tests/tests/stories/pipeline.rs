@@ -1,5 +1,6 @@
 //! The whole way, and the second time.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
@@ -36,7 +37,21 @@ fn a_pipeline_runs_over_two_agents_and_the_second_submission_does_again_only_wha
             assert!(shard.is_file(), "{}", shard.display());
         }
     }
-    assert!(lab.work().join("data/text_text_document.idx").is_file());
+    let left = ["mcore", "data"].into_iter().flat_map(|name| fs::read_dir(lab.work().join(name)).unwrap());
+    let mut left: Vec<String> = left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    left.sort();
+    let results =
+        ["iter_0000001", "latest_checkpointed_iteration.txt", "text_text_document.bin", "text_text_document.idx"];
+    assert_eq!(left, results, "what the tasks wrote was moved into place, and nothing is left of it");
+    let mut tokens = stories::input::tokens(&lab.work().join("text.jsonl"));
+    tokens.extend(stories::input::tokens(&lab.work().join("more.jsonl")));
+    let merged = fs::read(lab.work().join("data/text_text_document.bin")).unwrap();
+    assert!(merged == tokens, "the parts of both agents are merged in the input's order");
+    for name in ["convert", "preprocess"] {
+        let tasks = stage(&told, name)["tasks"].as_array().unwrap().iter();
+        let nodes: BTreeSet<String> = tasks.map(|task| task["history"][0]["nodes"].to_string()).collect();
+        assert_eq!(nodes.len(), 2, "`{name}` ran on both agents: {nodes:?}");
+    }
     let completed: Vec<String> =
         lab.events(&job).into_iter().filter(|e| e.kind == "checkpoint-completed").map(|e| e.message).collect();
     assert_eq!(completed.len(), 2, "{completed:?}");
