@@ -75,6 +75,12 @@ pub fn publish(save_dir: &Path, parallel: Parallel, sources: &Sources, report: &
     for (source, _, _) in moves.iter().filter(|(_, _, same)| *same) {
         let _ = fs::remove_file(source);
     }
+    for dir in sources.values().map(|source| stage::parent(source)) {
+        if lies_below(dir, save_dir) {
+            // One that still holds something stays.
+            let _ = fs::remove_dir(dir);
+        }
+    }
     report.note(&checkpoint::saved_line(save_dir));
     Ok(written)
 }
@@ -141,6 +147,10 @@ fn inspect(
 
 fn is_same_file(a: &Path, b: &Path) -> bool {
     matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
+fn lies_below(dir: &Path, root: &Path) -> bool {
+    matches!((dir.canonicalize(), root.canonicalize()), (Ok(dir), Ok(root)) if dir != root && dir.starts_with(&root))
 }
 
 /// Directories of ranks that the layout does not have.

@@ -1,5 +1,6 @@
 //! Joins the pairs of consecutive slices into one.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::error::Error;
@@ -69,6 +70,7 @@ pub fn merge(merge: &Merge, watch: &mut dyn FnMut(usize, u64)) -> Result<Summary
 
 /// Removes the parts, each index first: a part without one is visibly none.
 fn remove(merge: &Merge) -> Result<(), Error> {
+    let root = directory(&merge.output_prefix).canonicalize();
     for prefix in &merge.parts {
         for key in &merge.keys {
             let pair = Pair::of_key(prefix, key);
@@ -76,6 +78,14 @@ fn remove(merge: &Merge) -> Result<(), Error> {
             remove_if_present(&pair.bin)?;
         }
         sync_directory(&directory(prefix))?;
+    }
+    let folders: BTreeSet<PathBuf> =
+        merge.parts.iter().filter_map(|prefix| directory(prefix).canonicalize().ok()).collect();
+    for folder in folders {
+        if root.as_ref().is_ok_and(|root| folder != *root && folder.starts_with(root)) {
+            // Made for the parts alone; one that still holds something stays.
+            let _ = std::fs::remove_dir(folder);
+        }
     }
     Ok(())
 }

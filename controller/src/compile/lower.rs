@@ -186,7 +186,7 @@ pub(super) fn body(plan: &plan::Body, around: &Around) -> Body {
         }
         plan::Body::ConvertPublish { args } => engine(Tool::Convert, args, None, true),
         plan::Body::Tokenize { index, args } => {
-            let out = format!("{}.part{index}", around.prefix);
+            let out = part(&around.prefix, *index);
             engine(Tool::Tokenize, args, Some(("--output-prefix", out)), false)
         }
         plan::Body::TokenizeMerge { args } => engine(Tool::Tokenize, args, None, true),
@@ -194,6 +194,12 @@ pub(super) fn body(plan: &plan::Body, around: &Around) -> Body {
         plan::Body::Run { argv } => Body::Run { argv: argv.clone() },
         plan::Body::Train(train) => Body::Train(self::train(train)),
     }
+}
+
+/// Where a slice's pair goes: beside the result, but out of sight of whoever looks for results.
+fn part(prefix: &str, index: impl std::fmt::Display) -> String {
+    let (directory, name) = prefix.rsplit_once('/').unwrap_or((".", prefix));
+    format!("{directory}/.parts/{name}.{index}")
 }
 
 fn train(plan: &plan::TrainBody) -> TrainBody {
