@@ -26,9 +26,9 @@ const MOST_FILES: usize = 1024;
 
 /// Answers one request.
 ///
-/// `dataset_json` has one entry for each dataset file, in order: empty where
-/// the file could not be described. With a tokenizer but no dataset files it
-/// has one entry, about the tokenizer alone.
+/// `dataset_json` has one entry for each dataset file, in order, and one more
+/// about the tokenizer if that was asked for: empty where something could not
+/// be described, so that a missing file casts no doubt on the tokenizer.
 pub async fn answer(bin_dir: &Path, request: SurveyRequest) -> SurveyAnswer {
     let mut answer = SurveyAnswer { id: request.id, ..SurveyAnswer::default() };
     let workdir = PathBuf::from(&request.workdir);
@@ -44,18 +44,13 @@ pub async fn answer(bin_dir: &Path, request: SurveyRequest) -> SurveyAnswer {
             Err(failed) => answer.errors.push(SurveyError { subject: request.hf_dir.clone(), ..failed }),
         }
     }
-    let mut tokenizer = Vec::new();
-    if !request.tokenizer_dir.is_empty() {
-        tokenizer = vec!["--tokenizer-name-or-path".to_owned(), seen(&request.tokenizer_dir)];
-    }
     let mut questions: Vec<(String, Vec<String>)> = Vec::new();
     for file in request.dataset_files.iter().take(MOST_FILES) {
-        let mut args = vec!["describe".to_owned(), "--input".to_owned(), seen(file)];
-        args.extend(tokenizer.iter().cloned());
-        questions.push((file.clone(), args));
+        questions.push((file.clone(), vec!["describe".to_owned(), "--input".to_owned(), seen(file)]));
     }
-    if questions.is_empty() && !tokenizer.is_empty() {
-        let args = std::iter::once("describe".to_owned()).chain(tokenizer).collect();
+    if !request.tokenizer_dir.is_empty() {
+        let args = ["describe", "--tokenizer-name-or-path"].map(str::to_owned);
+        let args = args.into_iter().chain([seen(&request.tokenizer_dir)]).collect();
         questions.push((request.tokenizer_dir.clone(), args));
     }
     for (subject, args) in questions {
@@ -208,7 +203,7 @@ mod tests {
         };
         let answer = answer(dir.path(), request).await;
         assert_eq!((answer.id, answer.model_json.as_str()), (7, ""));
-        assert_eq!(answer.dataset_json, ["", "{\"rows\": 1}"]);
+        assert_eq!(answer.dataset_json, ["", "{\"rows\": 1}", "{\"rows\": 1}"]);
         let subjects: Vec<_> = answer.errors.iter().map(|e| (e.subject.as_str(), e.hint.as_str())).collect();
         assert_eq!(subjects, [("hf", "look"), ("bad", ""), ("missing", "")]);
         assert_eq!(answer.errors[0].message, "no config.json");

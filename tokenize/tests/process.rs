@@ -141,6 +141,9 @@ fn describe_answers_planners() {
     );
     assert_eq!(out[0]["tokenizer"]["vocab_size"], 274);
     assert_eq!((&out[0]["tokenizer"]["eos_token"], &out[0]["tokenizer"]["eos_id"]), (&json!("<|end|>"), &json!(272)));
+    let (alone, _) = place.expect("describe --tokenizer-name-or-path tokenizer", 0);
+    assert_eq!(alone[0], json!({"tokenizer": out[0]["tokenizer"]}));
+    place.expect("describe", 2);
     let (out, _) = place.expect("describe --input in.jsonl --count", 0);
     assert_eq!(out[0]["rows"], 300);
 

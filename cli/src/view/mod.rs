@@ -53,3 +53,72 @@ fn known(ms: u64) -> Option<u64> {
 fn given(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use proto::v1;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Every name of the contract, in its place; taking one away must fail here.
+    #[test]
+    fn a_job_has_the_agreed_names() {
+        let failure =
+            v1::Failure { node: "n1".into(), rank: Some(3), cause: "exit".into(), code: 1, ..Default::default() };
+        let failure = v1::FailureView { stage: "train".into(), attempt: "j1.train.0.1".into(), failure: Some(failure) };
+        let task = v1::TaskView {
+            label: "all".into(),
+            seats: vec![v1::SeatView { node: "n1".into(), first_rank: 2, ranks: 2, phase: "running".into() }],
+            history: vec![v1::AttemptView { number: 1, outcome: "failed".into(), ..Default::default() }],
+            ..Default::default()
+        };
+        let stage = v1::StageView {
+            name: "train".into(),
+            started_ms: 5,
+            train: Some(v1::TrainProgress { iteration: 2, iterations: 9, ..Default::default() }),
+            task_views: vec![task],
+            ..Default::default()
+        };
+        let job = v1::JobView { id: "j1".into(), stages: vec![stage], failure: Some(failure), ..Default::default() };
+        let failed = json!({
+            "stage": "train", "attempt": "j1.train.0.1", "node": "n1", "rank": 3, "cause": "exit", "code": 1,
+            "at_ms": null, "message": "", "hint": null, "evidence": [],
+        });
+        let task = json!({
+            "label": "all", "phase": "", "reason": null, "attempt": null, "summary": null, "files": [], "failure": null,
+            "seats": [{ "node": "n1", "first_rank": 2, "ranks": 2, "phase": "running" }],
+            "history": [{
+                "number": 1, "outcome": "failed", "placed_ms": null, "ended_ms": null, "nodes": [], "failure": null,
+            }],
+        });
+        let stage = json!({
+            "name": "train", "kind": "", "phase": "", "reason": null, "after": [], "reused_from": null, "started_ms": 5,
+            "ended_ms": null, "tasks_total": 0, "tasks_done": 0, "tasks_running": 0, "progress": null,
+            "train": {
+                "iteration": 2, "iterations": 9, "consumed_samples": 0, "loss": 0.0, "grad_norm": 0.0,
+                "learning_rate": 0.0, "step_ms": 0.0,
+            },
+            "tasks": [task],
+        });
+        let wanted = json!({
+            "api_version": "qctl/v1", "id": "j1", "name": "", "owner": "", "priority": 0, "phase": "", "reason": null,
+            "submitted_ms": null, "ended_ms": null, "workdir": "", "stages": [stage], "failure": failed, "spec": "",
+        });
+        assert_eq!(serde_json::to_value(Document::new(Job::from(job))).unwrap(), wanted);
+    }
+
+    #[test]
+    fn nodes_and_checkpoints_have_the_agreed_names() {
+        let value = |document: Value| document.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+        let node = serde_json::to_value(Node::from(v1::NodeView::default())).unwrap();
+        let names = "id hostname address phase version device slots slots_used cpus memory memory_free disk_free \
+                     last_heard_ms attempts quarantined";
+        assert_eq!(value(node), names);
+        let checkpoint = serde_json::to_value(Checkpoint::from(v1::CheckpointView::default())).unwrap();
+        let names = "job stage iteration complete completed_ms shards shards_expected bytes directory";
+        assert_eq!(value(checkpoint), names);
+        let event = serde_json::to_value(Event::from(v1::EventView::default())).unwrap();
+        assert_eq!(value(event), "job seq at_ms level kind stage node rank message evidence");
+    }
+}

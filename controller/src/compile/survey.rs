@@ -73,16 +73,17 @@ fn read(wanted: &Wanted, answer: v1::SurveyAnswer, survey: &mut Survey, remarks:
             continue;
         }
         match serde_json::from_str::<Input>(json) {
-            Ok(input) => {
-                if let Some(tokenizer) = &input.tokenizer {
-                    survey.tokenizer.get_or_insert_with(|| tokenizer.into());
-                }
-                match input.into_survey(path) {
-                    Ok(seen) => survey.dataset.push(seen),
-                    Err(why) => remarks.push(format!("`{path}`: {why}")),
-                }
-            }
+            Ok(input) => match input.into_survey(path) {
+                Ok(seen) => survey.dataset.push(seen),
+                Err(why) => remarks.push(format!("`{path}`: {why}")),
+            },
             Err(error) => remarks.push(format!("its description of `{path}` was not understood: {error}")),
+        }
+    }
+    if let Some(json) = answer.dataset_json.get(wanted.dataset.len()).filter(|json| !json.is_empty()) {
+        match serde_json::from_str::<Described>(json) {
+            Ok(described) => survey.tokenizer = Some((&described.tokenizer).into()),
+            Err(error) => remarks.push(format!("its description of the tokenizer was not understood: {error}")),
         }
     }
     let script = wanted.script.as_ref().and_then(|script| {
@@ -172,7 +173,13 @@ fn model(json: &str) -> Result<ModelSurvey, String> {
     })
 }
 
-/// `qctl-tokenize describe --input`, with `--tokenizer-name-or-path` perhaps.
+/// `qctl-tokenize describe --tokenizer-name-or-path`.
+#[derive(Deserialize)]
+struct Described {
+    tokenizer: Tokenizer,
+}
+
+/// `qctl-tokenize describe --input`.
 #[derive(Deserialize)]
 struct Input {
     format: String,
@@ -183,7 +190,6 @@ struct Input {
     columns: Vec<String>,
     bytes: u64,
     digest: String,
-    tokenizer: Option<Tokenizer>,
 }
 
 #[derive(Deserialize)]

@@ -20,7 +20,7 @@ pub(crate) struct Bars {
 impl Bars {
     pub(super) fn new() -> Self {
         // indicatif draws to stderr and honours NO_COLOR.
-        Self { all: MultiProgress::new(), running: BTreeMap::new(), lines: Lines::default() }
+        Self { all: MultiProgress::new(), running: BTreeMap::new(), lines: Lines::endings_only() }
     }
 
     pub(super) fn show(&mut self, job: &v1::JobView) {
@@ -36,9 +36,7 @@ impl Bars {
         // Starts and progress are the bars'; ends stay on the screen as lines.
         let now = runtime::clock::now_ms();
         for line in self.lines.of(job, now) {
-            if !line.contains(": started") && !line.contains(": iteration ") && !line.contains(" %, ") {
-                self.tell(&line);
-            }
+            self.tell(&line);
         }
     }
 
@@ -55,9 +53,9 @@ impl Bars {
 }
 
 fn begin(all: &MultiProgress, name: &str) -> ProgressBar {
-    let bar = all.add(ProgressBar::new(0));
-    bar.set_prefix(format!("{:<12}", one_line(name)));
-    bar.set_style(style("{prefix} {spinner} {msg} {elapsed}"));
+    let look = style("{prefix} {spinner} {msg} {elapsed}");
+    let bar = ProgressBar::hidden().with_style(look).with_prefix(format!("{:<12}", one_line(name)));
+    let bar = all.add(bar);
     bar.enable_steady_tick(Duration::from_millis(120));
     bar
 }

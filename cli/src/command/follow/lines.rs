@@ -14,6 +14,8 @@ const PACE_MS: u64 = 10_000;
 pub(crate) struct Lines {
     said: BTreeMap<String, Said>,
     waiting: String,
+    /// Whether starts and progress are shown elsewhere.
+    endings_only: bool,
 }
 
 #[derive(Debug, Default)]
@@ -25,6 +27,11 @@ struct Said {
 }
 
 impl Lines {
+    /// Without starts and progress.
+    pub(super) fn endings_only() -> Self {
+        Self { endings_only: true, ..Self::default() }
+    }
+
     /// The lines that are new with this view, seen at `now_ms`.
     pub(super) fn of(&mut self, job: &v1::JobView, now_ms: u64) -> Vec<String> {
         let mut lines = Vec::new();
@@ -36,11 +43,13 @@ impl Lines {
         for stage in &job.stages {
             let said = self.said.entry(stage.name.clone()).or_default();
             let began = said.phase != stage.phase;
-            if began && stage.phase == "running" {
+            if began && stage.phase == "running" && !self.endings_only {
                 said.at_ms = now_ms;
                 lines.push(line(stage, &format!("started{}", many(stage))));
             }
-            if let Some(text) = said.progress(stage, now_ms) {
+            if !self.endings_only
+                && let Some(text) = said.progress(stage, now_ms)
+            {
                 lines.push(line(stage, &text));
             }
             if began {
@@ -158,6 +167,14 @@ mod tests {
         let over = v1::StageView { phase: "succeeded".into(), ended_ms: 13_000, ..four };
         assert_eq!(lines.of(&job(vec![over.clone()]), 60_000), ["a: finished in 12 s"]);
         assert_eq!(lines.of(&job(vec![over]), 60_000), [""; 0]);
+    }
+
+    #[test]
+    fn beside_bars_only_endings_are_said() {
+        let mut lines = Lines::endings_only();
+        assert_eq!(lines.of(&job(vec![training_at(2)]), 0), [""; 0]);
+        let over = v1::StageView { phase: "failed".into(), reason: "50 %, it said".into(), ..training_at(3) };
+        assert_eq!(lines.of(&job(vec![over]), 1), ["train: failed after 0.0 s: 50 %, it said"]);
     }
 
     #[test]

@@ -108,7 +108,7 @@ pub(crate) struct MergeFlags {
 #[derive(Debug, Args)]
 pub(crate) struct DescribeFlags {
     /// The input to look at
-    #[arg(long, value_name = "PATH", required_unless_present = "prefix", conflicts_with = "prefix")]
+    #[arg(long, value_name = "PATH", required_unless_present_any = ["prefix", "tokenizer_name_or_path"], conflicts_with = "prefix")]
     pub(crate) input: Option<PathBuf>,
     /// A finished pair, with or without .bin or .idx
     #[arg(long, value_name = "PREFIX")]
