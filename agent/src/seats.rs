@@ -41,6 +41,12 @@ impl Seats {
         let mut seats = Self { host, tasks, seats: BTreeMap::new() };
         for dir in SeatDir::all(&seats.host.attempts)? {
             let attempt = dir.attempt().clone();
+            if dir.is_untouched() {
+                // The earlier life ended before it had saved the order. Listing
+                // the attempt would tell the controller that it was accepted.
+                dir.remove()?;
+                continue;
+            }
             let forgotten = dir.note().map(|n| n.forgotten).unwrap_or_default();
             match seats.open(dir) {
                 Ok(handle) if !forgotten => {

@@ -167,3 +167,21 @@ async fn a_second_agent_on_one_state_directory_is_refused() {
     assert!(said.contains("in use by another agent") && said.contains("hint: "), "{said}");
     tokio::time::timeout(Duration::from_secs(30), async { rig.terminate_agent() }).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_was_not_saved_is_not_listed_and_comes_again() {
+    let mut rig = Rig::new().await;
+    rig.controller.wait("first greeting", |s| s.hellos.first().cloned()).await;
+    rig.kill_agent();
+    // As an agent leaves it that dies between taking the seat and saving the order.
+    let seat = rig.seat("j1.run.0.1");
+    std::fs::create_dir_all(seat.join("logs")).unwrap();
+    let note = r#"{"boot_id":"any","wanted":"nothing","started_ms":0,"stopped":false,"forgotten":false}"#;
+    std::fs::write(seat.join("seat.json"), note).unwrap();
+    rig.start_agent();
+    let hello = rig.controller.wait("second greeting", |s| s.hellos.get(1).cloned()).await;
+    assert!(hello.live.is_empty(), "{:?}", hello.live);
+    rig.controller.say(Say::Start(run(&rig, "j1.run.0.1", "echo x >> runs"))).await;
+    assert!(rig.controller.ended("j1.run.0.1").await.ok);
+    assert_eq!(std::fs::read_to_string(rig.work().join("runs")).unwrap(), "x\n");
+}

@@ -142,6 +142,13 @@ impl SeatDir {
         Ok(record::read(&self.path.join(NOTE))?.unwrap_or_default())
     }
 
+    /// Whether nothing was ever accepted for it: neither an assignment nor a stop.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        let untouched = |note: Note| note.wanted == Wanted::Nothing && !note.stopped && !note.forgotten;
+        self.note().is_ok_and(untouched) && !self.path.join(record::LAUNCH).exists()
+    }
+
     /// Notes something, durably.
     ///
     /// # Errors
@@ -220,7 +227,12 @@ mod tests {
         assert_eq!(dir.note().unwrap(), Note::default());
         assert_eq!(dir.assignment().unwrap(), None);
         dir.save_assignment(&Assignment { attempt: attempt.to_string(), ..Assignment::default() }).unwrap();
+        dir.save_note(&SeatDir::fresh_note()).unwrap();
+        assert!(dir.is_untouched(), "an assignment without a note was not accepted");
+        dir.save_note(&Note { stopped: true, ..SeatDir::fresh_note() }).unwrap();
+        assert!(!dir.is_untouched());
         dir.save_note(&Note { wanted: Wanted::Start, ..SeatDir::fresh_note() }).unwrap();
+        assert!(!dir.is_untouched());
         dir.mark("started").unwrap();
         dir.mark("shard 5 0 1").unwrap();
         fs::write(dir.path().join("logs/worker_0.log"), "x").unwrap();
