@@ -67,6 +67,12 @@ impl Process {
         self.env.get("MS_NODE_ID")?.parse().ok()
     }
 
+    /// The file that its standard output goes to.
+    #[must_use]
+    pub fn stdout(&self) -> PathBuf {
+        fs::read_link(format!("/proc/{}/fd/1", self.pid)).unwrap()
+    }
+
     /// SIGKILL, if this very process still lives.
     pub fn kill9(&self) {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).unwrap();

@@ -131,7 +131,13 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "no-mindspore",
-        spoil: |_, spec| _ = spec["stages"]["train"].as_object_mut().unwrap().remove("scheduler"),
+        // Whatever this machine's Python has: a module that cannot be imported stands before it.
+        spoil: |lab, spec| {
+            spec["stages"]["train"].as_object_mut().unwrap().remove("scheduler");
+            fs::create_dir(lab.work().join("shadow")).unwrap();
+            fs::write(lab.work().join("shadow/mindspore.py"), "raise ImportError('not here')\n").unwrap();
+            spec["runtime"]["env"]["PYTHONPATH"] = json!(lab.work().join("shadow"));
+        },
         code: 3,
         said: &["mindspore"],
     },

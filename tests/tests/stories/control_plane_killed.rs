@@ -1,5 +1,6 @@
 //! The whole control plane dies at once; the work does not.
 
+use std::fs;
 use std::time::Duration;
 
 use stories::job::iterations;
@@ -26,7 +27,14 @@ fn training_outlives_controller_agents_and_dev_and_is_found_again() {
     plane.iter().for_each(Process::kill9);
     until("the control plane is gone", Duration::from_secs(5), || (!plane.iter().any(Process::lives)).then_some(()));
     assert_eq!(lab.qctl(["ps"]).code, 6, "nobody answers");
+    let log = ranks[3].stdout();
+    let steps = || iterations(&fs::read_to_string(&log).unwrap());
+    let reached = steps().len();
+    until("training goes on with nobody above it", Duration::from_secs(10), || {
+        (steps().len() >= reached + 10).then_some(())
+    });
     assert!(ranks.iter().all(Process::lives), "no rank died with it");
+    assert!(lab.controller().is_none() && lab.agents().is_empty(), "nobody started the control plane again");
 
     lab.dev();
     lab.succeeds(&job, Duration::from_secs(60));
