@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -12,6 +14,7 @@ use stories::job::{Event, iterations, stage};
 use stories::lab::Lab;
 use stories::pipeline;
 use stories::poll::until;
+use stories::program::python;
 
 /// Stages that a kill must hit, with the moments drawn for each in a run.
 const MOMENTS: [(&str, u32); 5] = [("preflight", 1), ("convert", 1), ("preprocess", 1), ("train", 2), ("after", 1)];
@@ -43,7 +46,9 @@ fn ten_kills(kill: fn(&Lab, &mut StdRng)) {
     println!("seed {seed} (again with STORY_SEED={seed})");
     let mut random = StdRng::seed_from_u64(seed);
     let lab = Lab::start();
-    pipeline::inputs(&lab, Shape::LARGE, 200_000);
+    pipeline::inputs(&lab, Shape::LARGE, 60_000);
+    // A toolkit's own takes about as long; without it a preflight is over before anybody sees that it runs.
+    fs::write(lab.work().join("set_env.sh"), "sleep 0.6\n").unwrap();
     let took = undisturbed(&lab);
     println!("undisturbed: {took:?}");
 
@@ -89,8 +94,20 @@ fn spec(lab: &Lab, name: &str) -> Value {
     spec["stages"]["convert"]["save_dir"] = json!(format!("./{name}/mcore"));
     spec["stages"]["preprocess"]["output_prefix"] = json!(format!("./{name}/text"));
     spec["stages"]["train"]["save_dir"] = json!(format!("./{name}/checkpoints"));
+    spec["runtime"]["python"] = json!(slow_python(lab));
+    spec["runtime"]["source"] = json!(["./set_env.sh"]);
     spec["stages"]["after"] = json!({"run": {"argv": ["sleep", "2"]}, "after": ["train"]});
     spec
+}
+
+/// An interpreter that takes its time, as one with large libraries does, so that a preflight can be hit.
+fn slow_python(lab: &Lab) -> PathBuf {
+    let path = lab.work().join("slow-python");
+    if !path.exists() {
+        fs::write(&path, format!("#!/bin/sh\nsleep 0.7\nexec {} \"$@\"\n", python())).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    path
 }
 
 /// How long each stage takes when nobody kills anything.
