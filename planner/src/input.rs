@@ -152,7 +152,9 @@ pub enum Reply {
 pub enum Write {
     /// A node's record.
     Node(NodeId),
-    /// A job's head: all but its tasks' states and its checkpoints.
+    /// A job's plan: all that never changes after its submission.
+    Plan(JobId),
+    /// A job's head: its end, its cancellation and the number of its newest event.
     Job(JobId),
     /// States of one stage's tasks, in a chunk of 64: `index / 64`.
     Tasks {

@@ -26,6 +26,7 @@ impl Work<'_> {
             let writes = (0..chunks).map(|chunk| Write::Tasks { job: id.clone(), stage, chunk });
             self.out.writes.extend(writes);
         }
+        self.out.writes.insert(Write::Plan(id.clone()));
         self.world.restore_job(job);
         self.event(&id, Kind::Submitted, Level::Info, sentence);
         for (stage, from) in reused {

@@ -29,6 +29,8 @@ pub type Environment = BTreeMap<String, String>;
 
 /// Gathers the environment that all processes of a job share.
 ///
+/// Relative paths are seen from the runtime's `workdir`, wherever the agent was started.
+///
 /// # Errors
 ///
 /// [`Refusal`] if a file to source fails, or a MindSpeed repository is missing.
@@ -36,13 +38,17 @@ pub async fn gather(runtime: &Runtime) -> Result<Environment, Refusal> {
     let mut env: Environment =
         INHERITED.iter().filter_map(|name| Some(((*name).to_owned(), std::env::var(name).ok()?))).collect();
     env.entry("PATH".into()).or_insert_with(|| "/usr/local/bin:/usr/bin:/bin".into());
+    let workdir = Path::new(&runtime.workdir);
     if !runtime.source.is_empty() {
-        let sourced = source(&env, &runtime.source).await?;
+        let seen = |file: &String| super::absolute(workdir, file).to_string_lossy().into_owned();
+        let files: Vec<String> = runtime.source.iter().map(seen).collect();
+        let sourced = source(&env, &files).await?;
         env.extend(sourced);
     }
     env.extend(runtime.env.clone());
     if !runtime.mindspeed_root.is_empty() {
-        let path = python_path(Path::new(&runtime.mindspeed_root), env.get("PYTHONPATH").map(String::as_str))?;
+        let root = super::absolute(workdir, &runtime.mindspeed_root);
+        let path = python_path(&root, env.get("PYTHONPATH").map(String::as_str))?;
         env.insert("PYTHONPATH".into(), path);
     }
     Ok(env)
@@ -157,6 +163,25 @@ mod tests {
         assert!(env["PATH"].starts_with("/opt/t:"));
         assert_eq!(env.get("MINE").map(String::as_str), Some("1"));
         assert!(!env.contains_key("UNEXPORTED") && !env.contains_key("CARGO_MANIFEST_DIR"));
+    }
+
+    #[tokio::test]
+    async fn relative_paths_are_seen_from_the_workdir() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("set_env.sh"), "export TOOLKIT=here\n").unwrap();
+        for name in MINDSPEED {
+            fs::create_dir_all(dir.path().join("repositories").join(name)).unwrap();
+        }
+        let runtime = Runtime {
+            workdir: dir.path().to_string_lossy().into_owned(),
+            source: vec!["./set_env.sh".into()],
+            mindspeed_root: "repositories".into(),
+            ..Runtime::default()
+        };
+        let env = gather(&runtime).await.unwrap();
+        assert_eq!(env.get("TOOLKIT").map(String::as_str), Some("here"));
+        let first = dir.path().join("repositories/MindSpeed-LLM");
+        assert!(env["PYTHONPATH"].starts_with(&*first.to_string_lossy()), "{}", env["PYTHONPATH"]);
     }
 
     #[tokio::test]

@@ -181,6 +181,7 @@ impl<S: Store> Driver<S> {
 fn encode(world: &World, write: &Write) -> Option<(String, Vec<u8>)> {
     match write {
         Write::Node(id) => world.nodes.get(id).map(|node| record::node(&node.record)),
+        Write::Plan(id) => world.jobs.get(id).map(record::job_plan),
         Write::Job(id) => world.jobs.get(id).map(record::job_head),
         Write::Tasks { job, stage, chunk } => world.jobs.get(job).map(|job| record::tasks(job, *stage, *chunk)),
         Write::Checkpoints { job, stage } => world.jobs.get(job).map(|job| record::checkpoints(job, *stage)),
@@ -190,7 +191,9 @@ fn encode(world: &World, write: &Write) -> Option<(String, Vec<u8>)> {
 fn job_of(write: &Write) -> Option<JobId> {
     match write {
         Write::Node(_) => None,
-        Write::Job(job) | Write::Tasks { job, .. } | Write::Checkpoints { job, .. } => Some(job.clone()),
+        Write::Plan(job) | Write::Job(job) | Write::Tasks { job, .. } | Write::Checkpoints { job, .. } => {
+            Some(job.clone())
+        }
     }
 }
 

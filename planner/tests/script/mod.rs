@@ -238,6 +238,7 @@ impl Stage {
             .iter()
             .map(|write| match write {
                 Write::Node(node) => format!("node {node}"),
+                Write::Plan(job) => format!("plan {job}"),
                 Write::Job(job) => format!("job {job}"),
                 Write::Tasks { job, stage, chunk } => format!("tasks {job}.{stage}/{chunk}"),
                 Write::Checkpoints { job, stage } => format!("checkpoints {job}.{stage}"),

@@ -18,7 +18,12 @@ impl Saved {
         for write in writes {
             match write {
                 Write::Node(node) => _ = self.nodes.insert(node.clone(), world.nodes[node].record.clone()),
-                Write::Job(id) => self.head(&world.jobs[id]),
+                Write::Plan(id) => self.plan(&world.jobs[id]),
+                Write::Job(id) => {
+                    let (from, head) = (&world.jobs[id], self.jobs.get_mut(id).unwrap());
+                    (head.ended, head.last_event) = (from.ended, from.last_event);
+                    head.cancel.clone_from(&from.cancel);
+                }
                 Write::Tasks { job, stage, chunk } => {
                     let from = &world.jobs[job].stages[*stage].tasks;
                     let range = *chunk as usize * 64..from.len().min((*chunk as usize + 1) * 64);
@@ -39,14 +44,12 @@ impl Saved {
         }
     }
 
-    fn head(&mut self, job: &Job) {
-        let mut head = job.clone();
-        let known = self.jobs.get(&job.id);
-        for (position, stage) in head.stages.iter_mut().enumerate() {
-            let saved = known.and_then(|known| known.stages.get(position));
-            stage.tasks = saved.map(|saved| saved.tasks.clone()).unwrap_or_default();
-            stage.checkpoints = saved.map(|saved| saved.checkpoints.clone()).unwrap_or_default();
+    fn plan(&mut self, job: &Job) {
+        let mut plan = Job { ended: None, cancel: None, last_event: 0, ..job.clone() };
+        for stage in &mut plan.stages {
+            stage.tasks.clear();
+            stage.checkpoints.clear();
         }
-        self.jobs.insert(job.id.clone(), head);
+        assert!(self.jobs.insert(job.id.clone(), plan).is_none(), "a plan is written once");
     }
 }

@@ -24,20 +24,27 @@ pub fn load_nodes(entries: &Entries) -> Result<Vec<Node>, Error> {
     entries.iter().map(|(key, value)| parse::<wire::Node>(key, value).and_then(|r| node(r).at(key))).collect()
 }
 
-/// Reads the entries below `jobs/`: heads, then task states and checkpoints.
+/// Reads the entries below `jobs/`: plans, then what changes of them.
 ///
 /// # Errors
 ///
 /// [`Kind::Corrupt`] naming the first record that cannot be read, or that
-/// belongs to no head.
+/// belongs to no plan.
 pub fn load_jobs(entries: &Entries) -> Result<Vec<Job>, Error> {
     let mut jobs: BTreeMap<String, Job> = BTreeMap::new();
     for (key, value) in entries {
         let parts: Vec<&str> = key.split('/').collect();
         match parts.as_slice() {
             ["jobs", id] => {
-                let head = parse::<wire::Job>(key, value).and_then(|r| job(r).at(key))?;
-                jobs.insert((*id).to_owned(), head);
+                let plan = parse::<wire::Job>(key, value).and_then(|r| job(r).at(key))?;
+                jobs.insert((*id).to_owned(), plan);
+            }
+            ["jobs", id, "head"] => {
+                let job = planned(&mut jobs, id).at(key)?;
+                let head = parse::<wire::Head>(key, value)?;
+                job.ended = head.ended.map(Timestamp);
+                job.cancel = head.cancel.map(cancel);
+                job.last_event = head.last_event;
             }
             ["jobs", id, "tasks", stage, chunk] => {
                 let stage = find(&mut jobs, id, stage).at(key)?;
@@ -91,9 +98,13 @@ fn parse<M: Message + Default>(key: &str, value: &[u8]) -> Result<M, Error> {
     M::decode(value).map_err(|_| Damage("it cannot be parsed")).at(key)
 }
 
+fn planned<'j>(jobs: &'j mut BTreeMap<String, Job>, id: &str) -> Result<&'j mut Job, Damage> {
+    // A plan sorts before what changes of it, so a missing one is damage.
+    jobs.get_mut(id).ok_or(Damage("its job has no plan"))
+}
+
 fn find<'j>(jobs: &'j mut BTreeMap<String, Job>, id: &str, stage: &str) -> Result<&'j mut Stage, Damage> {
-    // Heads sort before their parts, so a missing head is damage.
-    let job = jobs.get_mut(id).ok_or(Damage("its job has no head"))?;
+    let job = planned(jobs, id)?;
     let stage: usize = stage.parse().map_err(|_| Damage("its stage is no number"))?;
     job.stages.get_mut(stage).ok_or(Damage("its job has no such stage"))
 }
@@ -140,7 +151,7 @@ fn job(r: wire::Job) -> Result<Job, Damage> {
         owner: r.owner,
         priority: r.priority,
         submitted: Timestamp(r.submitted),
-        ended: r.ended.map(Timestamp),
+        ended: None,
         idempotency_key: r.idempotency_key,
         spec_text: r.spec_text,
         runtime: Runtime {
@@ -153,9 +164,13 @@ fn job(r: wire::Job) -> Result<Job, Damage> {
             shared_storage: runtime.shared_storage,
         },
         stages: r.stages.into_iter().map(stage).collect::<Result<_, _>>()?,
-        cancel: r.cancel.map(|c| Cancel { by: c.by, reason: c.reason, at: Timestamp(c.at), grace_ms: c.grace_ms }),
-        last_event: r.last_event,
+        cancel: None,
+        last_event: 0,
     })
+}
+
+fn cancel(r: wire::Cancel) -> Cancel {
+    Cancel { by: r.by, reason: r.reason, at: Timestamp(r.at), grace_ms: r.grace_ms }
 }
 
 fn stage(r: wire::Stage) -> Result<Stage, Damage> {

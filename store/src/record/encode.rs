@@ -26,20 +26,29 @@ pub fn node(node: &Node) -> (String, Vec<u8>) {
     (format!("nodes/{}", node.id), record.encode_to_vec())
 }
 
-/// Key and value of a job's head: all but its tasks' states and its checkpoints.
+/// Key and value of a job's plan: all that never changes after its submission.
 #[must_use]
-pub fn job_head(job: &Job) -> (String, Vec<u8>) {
+pub fn job_plan(job: &Job) -> (String, Vec<u8>) {
     let record = wire::Job {
         id: job.id.to_string(),
         name: job.name.to_string(),
         owner: job.owner.clone(),
         priority: job.priority,
         submitted: job.submitted.0,
-        ended: job.ended.map(|at| at.0),
         idempotency_key: job.idempotency_key.clone(),
         spec_text: job.spec_text.clone(),
         runtime: Some(runtime(&job.runtime)),
         stages: job.stages.iter().map(stage).collect(),
+    };
+    (super::job_prefix(&job.id), record.encode_to_vec())
+}
+
+/// Key and value of a job's head: its end, its cancellation and the number of
+/// its newest event.
+#[must_use]
+pub fn job_head(job: &Job) -> (String, Vec<u8>) {
+    let record = wire::Head {
+        ended: job.ended.map(|at| at.0),
         cancel: job.cancel.as_ref().map(|c| wire::Cancel {
             by: c.by.clone(),
             reason: c.reason.clone(),
@@ -48,7 +57,7 @@ pub fn job_head(job: &Job) -> (String, Vec<u8>) {
         }),
         last_event: job.last_event,
     };
-    (super::job_prefix(&job.id), record.encode_to_vec())
+    (format!("{}/head", super::job_prefix(&job.id)), record.encode_to_vec())
 }
 
 /// Key and value of one chunk of a stage's task states; empty beyond its tasks.

@@ -1,16 +1,17 @@
 //! The one door between the model and stored records.
 //!
-//! Keys: `nodes/<node>`, `jobs/<job>` (head), `jobs/<job>/tasks/<stage>/<chunk>`,
+//! Keys: `nodes/<node>`, `jobs/<job>` (the plan, written once),
+//! `jobs/<job>/head`, `jobs/<job>/tasks/<stage>/<chunk>`,
 //! `jobs/<job>/checkpoints/<stage>`, `events/<job>/<seq>`. Task states are
-//! packed 64 to a record, so that a large stage needs few keys and no record
-//! grows with the job.
+//! packed 64 to a record, so that a large stage needs few keys and nothing
+//! that is written often grows with the job.
 
 mod decode;
 mod encode;
 mod wire;
 
 pub use decode::{load_events, load_jobs, load_nodes};
-pub use encode::{checkpoints, event, job_head, node, tasks};
+pub use encode::{checkpoints, event, job_head, job_plan, node, tasks};
 
 /// Task states in one record.
 pub const CHUNK: u32 = 64;

@@ -179,7 +179,7 @@ fn job() -> Job {
 }
 
 fn records(job: &Job) -> Vec<(String, Vec<u8>)> {
-    let mut entries = vec![job_head(job)];
+    let mut entries = vec![job_plan(job), job_head(job)];
     for (stage, s) in job.stages.iter().enumerate() {
         for chunk in 0..u32::try_from(s.tasks.len()).unwrap().div_ceil(CHUNK) {
             entries.push(tasks(job, stage, chunk));
@@ -235,7 +235,7 @@ fn damage_is_named_with_its_key() {
     let cut: Vec<_> = entries.iter().skip(1).cloned().collect();
     assert_eq!(
         load_jobs(&cut).unwrap_err().to_string(),
-        "the record `jobs/j1/checkpoints/0000` is damaged: its job has no head"
+        "the record `jobs/j1/checkpoints/0000` is damaged: its job has no plan"
     );
     for at in 0..entries.len() {
         let mut entries = entries.clone();

@@ -49,8 +49,6 @@ pub(super) struct Job {
     pub priority: i32,
     #[prost(uint64, tag = "5")]
     pub submitted: u64,
-    #[prost(uint64, optional, tag = "6")]
-    pub ended: Option<u64>,
     #[prost(string, optional, tag = "7")]
     pub idempotency_key: Option<String>,
     #[prost(string, tag = "8")]
@@ -59,9 +57,16 @@ pub(super) struct Job {
     pub runtime: Option<Runtime>,
     #[prost(message, repeated, tag = "10")]
     pub stages: Vec<Stage>,
-    #[prost(message, optional, tag = "11")]
+}
+
+/// What changes of a job beside its tasks.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Head {
+    #[prost(uint64, optional, tag = "1")]
+    pub ended: Option<u64>,
+    #[prost(message, optional, tag = "2")]
     pub cancel: Option<Cancel>,
-    #[prost(uint64, tag = "12")]
+    #[prost(uint64, tag = "3")]
     pub last_event: u64,
 }
 
