@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    CancelArgs, CkptArgs, CompletionArgs, EngineArgs, EventsArgs, JobArgs, LogsArgs, NodesArgs, PlanArgs, PsArgs,
-    RunArgs, SubmitArgs, VersionArgs, WaitArgs,
+    CancelArgs, CkptArgs, CompletionArgs, EngineArgs, EventsArgs, JobArgs, LogsArgs, ManArgs, NodesArgs, PlanArgs,
+    PsArgs, RunArgs, SubmitArgs, VersionArgs, WaitArgs,
 };
 use crate::dev::{DevArgs, SessionArgs};
 
@@ -68,6 +68,8 @@ pub(crate) enum Command {
     Preprocess(EngineArgs),
     /// Prints a script that completes this command line
     Completion(CompletionArgs),
+    /// Writes manual pages
+    Man(ManArgs),
     /// Prints the versions of this program and the controller
     Version(VersionArgs),
     /// Runs a program in a session of its own

@@ -10,6 +10,7 @@ mod context;
 mod dev;
 mod failure;
 mod file;
+mod nearest;
 mod output;
 mod ranks;
 mod table;
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    command::complete();
     let cli = args::Cli::parse();
     match command::run(cli) {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::failure::{Exit, Failure};
+use crate::failure::Failure;
 
 /// How a listing is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -74,8 +74,8 @@ pub(crate) fn is_read_by_person() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Refuses a format that a command does not have.
-pub(crate) fn no_such_format(format: Format) -> Failure {
-    let name = format.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
-    Failure::new(Exit::Usage, format!("this command has no output `{name}`")).hint("see its --help")
+/// Writes `value` as YAML below a line `---`, as a record of a stream.
+pub(crate) fn print_yaml_record(value: &impl Serialize) -> Result<(), Failure> {
+    let text = serde_saphyr::to_string(value).map_err(|error| Failure::because("no YAML could be made", &error))?;
+    print(&format!("---\n{text}"))
 }

@@ -1,7 +1,9 @@
 //! `qctl cancel`.
 
+use clap_complete::ArgValueCompleter;
 use proto::v1;
 
+use super::completion;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::output::{print_line, say};
@@ -12,7 +14,7 @@ use crate::text::one_line;
 #[command(after_help = "Example:\n  qctl cancel last --reason \"wrong dataset\" --grace 2m")]
 pub(crate) struct CancelArgs {
     /// The jobs
-    #[arg(required = true, value_name = "JOB")]
+    #[arg(required = true, value_name = "JOB", add = ArgValueCompleter::new(completion::jobs))]
     jobs: Vec<String>,
     /// Why, for those who read the job's events
     #[arg(long, default_value = "", hide_default_value = true)]
@@ -20,6 +22,9 @@ pub(crate) struct CancelArgs {
     /// How long processes may take to end by themselves, as in `30s`, `5m`
     #[arg(long, value_name = "TIME", value_parser = span)]
     grace: Option<u64>,
+    /// Kills processes at once: a trainer saves nothing more
+    #[arg(long, conflicts_with = "grace")]
+    force: bool,
 }
 
 /// Reads `30s`, `5m`, `2h`, `500ms` or plain seconds; milliseconds, a day at most.
@@ -41,7 +46,8 @@ pub(crate) fn span(text: &str) -> Result<u64, String> {
 pub(crate) async fn run(args: &CancelArgs, mut client: Client) -> Result<(), Failure> {
     let mut first = None;
     for job in &args.jobs {
-        let request = v1::CancelRequest { job: job.clone(), reason: args.reason.clone(), grace_ms: args.grace };
+        let grace_ms = if args.force { Some(0) } else { args.grace };
+        let request = v1::CancelRequest { job: job.clone(), reason: args.reason.clone(), grace_ms };
         match client.jobs.cancel(request).await {
             Ok(reply) => print_line(&told(job, &reply.into_inner()))?,
             Err(status) => {

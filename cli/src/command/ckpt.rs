@@ -1,8 +1,10 @@
 //! `qctl ckpt`.
 
 use clap::Subcommand;
+use clap_complete::ArgValueCompleter;
 use proto::v1;
 
+use super::completion;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{Format, print_json, print_line, print_yaml, say};
@@ -23,6 +25,7 @@ enum CkptCommand {
     #[command(after_help = "Example:\n  qctl ckpt ls last")]
     Ls {
         /// Job whose checkpoints to list; all jobs unless given
+        #[arg(add = ArgValueCompleter::new(completion::jobs))]
         job: Option<String>,
         /// How the list is written; `name` gives directories of complete checkpoints
         #[arg(short, long, value_enum, default_value_t)]

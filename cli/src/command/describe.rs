@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
+use clap_complete::ArgValueCompleter;
 use proto::v1;
 use runtime::clock::now_ms;
 
-use super::diagnosis;
 use super::follow::{training, working};
+use super::{completion, diagnosis};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::{Format, print, print_json, print_line, print_yaml};
@@ -20,6 +21,7 @@ const FILES: usize = 8;
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct JobArgs {
     /// The job: an id, a name, the beginning of an id, or `last`
+    #[arg(add = ArgValueCompleter::new(completion::jobs))]
     pub(super) job: String,
     /// How it is written
     #[arg(short, long, value_enum, default_value_t)]

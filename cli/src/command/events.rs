@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use clap_complete::ArgValueCompleter;
 use proto::v1;
 use runtime::backoff::Backoff;
 
+use super::completion;
+use super::follow::may_return;
 use crate::client::Client;
-use crate::command::follow::may_return;
 use crate::failure::Failure;
-use crate::output::{Format, no_such_format, print_line, print_record, say};
+use crate::output::{Format, print_line, print_record, print_yaml_record, say};
 use crate::text::{one_line, time};
 use crate::view::Event;
 
@@ -17,20 +19,18 @@ use crate::view::Event;
 #[command(after_help = "Example:\n  qctl events last -f")]
 pub(crate) struct EventsArgs {
     /// The job
+    #[arg(add = ArgValueCompleter::new(completion::jobs))]
     job: String,
     /// Goes on until the job has ended
     #[arg(short, long)]
     follow: bool,
-    /// How events are written: table, or json with one record a line
-    #[arg(short, long, value_enum, default_value_t, hide_possible_values = true)]
+    /// How events are written: in json one record a line, in yaml one document each; `name` gives their kinds
+    #[arg(short, long, value_enum, default_value_t)]
     output: Format,
 }
 
 /// Lists events.
 pub(crate) async fn run(args: &EventsArgs, mut client: Client) -> Result<(), Failure> {
-    if !matches!(args.output, Format::Table | Format::Json) {
-        return Err(no_such_format(args.output));
-    }
     let job = client.jobs.get(v1::GetJobRequest { job: args.job.clone() }).await?.into_inner().id;
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     let (mut after_seq, mut told) = (0, false);
@@ -64,10 +64,14 @@ pub(crate) async fn run(args: &EventsArgs, mut client: Client) -> Result<(), Fai
 }
 
 fn write(event: v1::EventView, format: Format) -> Result<(), Failure> {
-    if format == Format::Json {
-        return print_record(&Event::from(event));
-    }
-    print_line(&format!("{}  {}", time(event.at_ms), line(&event)))?;
+    let head = match format {
+        Format::Json => return print_record(&Event::from(event)),
+        Format::Yaml => return print_yaml_record(&Event::from(event)),
+        Format::Name => return print_line(&one_line(&event.kind)),
+        Format::Table => time(event.at_ms),
+        Format::Wide => one_line(&format!("{}  {:>4}  {:<18}", time(event.at_ms), event.seq, event.kind)),
+    };
+    print_line(&format!("{head}  {}", line(&event)))?;
     event.evidence.iter().try_for_each(|proof| print_line(&format!("    {}", one_line(proof))))
 }
 

@@ -7,7 +7,7 @@ use super::describe::JobArgs;
 use super::diagnosis;
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::output::{Format, no_such_format, print_json, print_line, print_yaml};
+use crate::output::{Format, print_json, print_line, print_yaml};
 use crate::text::one_line;
 use crate::view::{Document, Failed};
 
@@ -42,8 +42,8 @@ pub(crate) async fn run(args: &JobArgs, mut client: Client) -> Result<(), Failur
     match args.output {
         Format::Json => print_json(&Document::new(explained(job))),
         Format::Yaml => print_yaml(&Document::new(explained(job))),
-        Format::Table => lines(&job).iter().try_for_each(|line| print_line(line)),
-        Format::Wide | Format::Name => Err(no_such_format(args.output)),
+        Format::Table | Format::Wide => lines(&job).iter().try_for_each(|line| print_line(line)),
+        Format::Name => print_line(&one_line(&job.id)),
     }
 }
 

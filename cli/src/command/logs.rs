@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use clap_complete::ArgValueCompleter;
 use proto::v1;
 use runtime::backoff::Backoff;
 use tonic::Status;
 
+use super::completion;
 use super::follow::may_return;
 use crate::client::Client;
 use crate::failure::Failure;
@@ -25,6 +27,7 @@ Examples:
   qctl logs quickstart --stage train --rank 3 -o raw > rank3.log")]
 pub(crate) struct LogsArgs {
     /// The job
+    #[arg(add = ArgValueCompleter::new(completion::jobs))]
     job: String,
     /// Goes on as logs grow, until the job has ended
     #[arg(short, long)]
@@ -36,10 +39,10 @@ pub(crate) struct LogsArgs {
     #[arg(long, value_name = "RANKS", value_parser = Ranks::read)]
     rank: Option<Ranks>,
     /// Only this stage
-    #[arg(long, default_value = "", hide_default_value = true)]
+    #[arg(long, default_value = "", hide_default_value = true, add = ArgValueCompleter::new(completion::stages))]
     stage: String,
     /// Only what ran on this node
-    #[arg(long, default_value = "", hide_default_value = true)]
+    #[arg(long, default_value = "", hide_default_value = true, add = ArgValueCompleter::new(completion::nodes))]
     node: String,
     /// This attempt, from 1, instead of the newest
     #[arg(long, value_name = "NUMBER")]

@@ -10,6 +10,7 @@ mod events;
 mod explain;
 mod follow;
 mod logs;
+mod man;
 mod nodes;
 mod plan;
 mod ps;
@@ -21,11 +22,12 @@ use std::path::Path;
 
 pub(crate) use cancel::CancelArgs;
 pub(crate) use ckpt::CkptArgs;
-pub(crate) use completion::CompletionArgs;
+pub(crate) use completion::{CompletionArgs, complete};
 pub(crate) use describe::JobArgs;
 pub(crate) use engine::{EngineArgs, beside, own};
 pub(crate) use events::EventsArgs;
 pub(crate) use logs::LogsArgs;
+pub(crate) use man::ManArgs;
 pub(crate) use nodes::NodesArgs;
 pub(crate) use plan::PlanArgs;
 pub(crate) use ps::PsArgs;
@@ -70,6 +72,7 @@ async fn served(command: Command, state_dir: Option<&Path>) -> Result<(), Failur
         Command::Convert(args) => engine::run("qctl-convert", &args),
         Command::Preprocess(args) => engine::run("qctl-tokenize", &args),
         Command::Completion(args) => completion::run(&args),
+        Command::Man(args) => man::run(&args),
         Command::Session(args) => dev::session(&args),
     }
 }

@@ -7,7 +7,7 @@ use proto::v1;
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::file::Source;
-use crate::output::{Format, no_such_format, print, print_json, print_line, print_yaml, say};
+use crate::output::{Format, print, print_json, print_line, print_yaml, say};
 use crate::text::{one_line, plural, printable};
 use crate::view::{Document, Plan};
 
@@ -17,8 +17,8 @@ use crate::view::{Document, Plan};
 pub(crate) struct PlanArgs {
     #[command(flatten)]
     source: Source,
-    /// How the plan is written: table, json, yaml or name
-    #[arg(short, long, value_enum, default_value_t, hide_possible_values = true)]
+    /// How the plan is written; `name` gives the stages
+    #[arg(short, long, value_enum, default_value_t)]
     output: Format,
 }
 
@@ -35,12 +35,11 @@ pub(crate) async fn show(source: &Source, format: Format, mut client: Client) ->
         Format::Json => print_json(&Document::new(Plan::from(plan))),
         Format::Yaml => print_yaml(&Document::new(Plan::from(plan))),
         Format::Name => plan.stages.iter().try_for_each(|stage| print_line(&one_line(&stage.name))),
-        Format::Table => {
+        Format::Table | Format::Wide => {
             print(&text(&plan))?;
             plan.warnings.iter().for_each(|warning| say(&format!("warning: {}", printable(warning))));
             Ok(())
         }
-        Format::Wide => Err(no_such_format(format)),
     }
 }
 

@@ -8,7 +8,7 @@ use super::{diagnosis, plan};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::file::Source;
-use crate::output::{Format, no_such_format, print_json, print_line, print_yaml, say};
+use crate::output::{Format, print_json, print_line, print_yaml, say};
 use crate::text::{one_line, printable, program};
 use crate::view::Document;
 
@@ -34,8 +34,8 @@ pub(crate) struct SubmitArgs {
     /// Shows progress until the job has ended; its outcome is the exit code
     #[arg(long, conflicts_with = "wait")]
     follow: bool,
-    /// How the answer is written: table, json, yaml or name
-    #[arg(short, long, value_enum, default_value_t, hide_possible_values = true)]
+    /// How the answer is written; `name` gives the job's id
+    #[arg(short, long, value_enum, default_value_t)]
     output: Format,
 }
 
@@ -101,7 +101,7 @@ fn told(reply: v1::SubmitReply, format: Format, watched: bool) -> Result<(), Fai
         Format::Json => print_json(&Document::new(Submitted { id, name, warnings, reused })),
         Format::Yaml => print_yaml(&Document::new(Submitted { id, name, warnings, reused })),
         Format::Name => print_line(&id),
-        Format::Table => {
+        Format::Table | Format::Wide => {
             print_line(&one_line(&format!("submitted {name} ({id})")))?;
             if !watched {
                 // Followers hear it from the stages.
@@ -110,6 +110,5 @@ fn told(reply: v1::SubmitReply, format: Format, watched: bool) -> Result<(), Fai
             }
             Ok(())
         }
-        Format::Wide => Err(no_such_format(format)),
     }
 }

@@ -5,15 +5,15 @@ use serde::Serialize;
 
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::output::{Format, no_such_format, print_json, print_line, print_yaml, say};
+use crate::output::{Format, print_json, print_line, print_yaml, say};
 use crate::text::one_line;
 use crate::view::Document;
 
 /// How to say it.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct VersionArgs {
-    /// How it is written: table, json, yaml or name
-    #[arg(short, long, value_enum, default_value_t, hide_possible_values = true)]
+    /// How it is written; `name` gives this program's version
+    #[arg(short, long, value_enum, default_value_t)]
     output: Format,
 }
 
@@ -37,7 +37,7 @@ pub(crate) async fn run(args: &VersionArgs, client: Result<Client, Failure>) -> 
         Format::Json => print_json(&Document::new(versions)),
         Format::Yaml => print_yaml(&Document::new(versions)),
         Format::Name => print_line(versions.client),
-        Format::Table => {
+        Format::Table | Format::Wide => {
             print_line(&format!("client      {}", versions.client))?;
             match versions.controller {
                 Some(version) => print_line(&format!("controller  {}", one_line(&version))),
@@ -47,6 +47,5 @@ pub(crate) async fn run(args: &VersionArgs, client: Result<Client, Failure>) -> 
                 }
             }
         }
-        Format::Wide => Err(no_such_format(args.output)),
     }
 }

@@ -92,8 +92,8 @@ enum DevCommand {
     },
     /// Says what `qctl dev` runs
     Status {
-        /// How it is written: table or json
-        #[arg(short, long, value_enum, default_value_t, hide_possible_values = true)]
+        /// How it is written; `name` gives the processes
+        #[arg(short, long, value_enum, default_value_t)]
         output: Format,
     },
 }

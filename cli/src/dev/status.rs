@@ -7,7 +7,7 @@ use super::place::Place;
 use crate::client::Client;
 use crate::context;
 use crate::failure::{Exit, Failure, START};
-use crate::output::{Format, no_such_format, print_json, print_line};
+use crate::output::{Format, print_json, print_line, print_yaml};
 use crate::text::one_line;
 use crate::view::Document;
 
@@ -37,9 +37,6 @@ struct Node {
 
 /// Says what runs; exit code 6 if nothing does.
 pub(super) async fn run(place: &Place, format: Format) -> Result<(), Failure> {
-    if !matches!(format, Format::Table | Format::Json) {
-        return Err(no_such_format(format));
-    }
     let record = place.record().filter(|record| record.supervisor.lives());
     let mut status = Status {
         running: record.is_some(),
@@ -59,10 +56,11 @@ pub(super) async fn run(place: &Place, format: Format) -> Result<(), Failure> {
         let nodes = client.nodes.list(v1::ListNodesRequest {}).await?.into_inner().nodes;
         status.nodes = nodes.into_iter().map(|node| Node { id: node.id, phase: node.phase }).collect();
     }
-    if format == Format::Json {
-        print_json(&Document::new(&status))?;
-    } else {
-        lines(&status).iter().try_for_each(|line| print_line(line))?;
+    match format {
+        Format::Json => print_json(&Document::new(&status))?,
+        Format::Yaml => print_yaml(&Document::new(&status))?,
+        Format::Name => status.processes.iter().try_for_each(|process| print_line(&one_line(&process.name)))?,
+        Format::Table | Format::Wide => lines(&status).iter().try_for_each(|line| print_line(line))?,
     }
     if status.running { Ok(()) } else { Err(Failure::new(Exit::Unreachable, "qctl dev does not run").hint(START)) }
 }

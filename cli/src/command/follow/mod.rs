@@ -72,7 +72,7 @@ fn is_news(event: &v1::EventView) -> bool {
 
 /// How following ended.
 pub(crate) enum Followed {
-    /// The job has ended.
+    /// The job has ended, or come as far as was asked for.
     Ended(Box<v1::JobView>),
     /// By Ctrl-C.
     Left,
@@ -100,14 +100,24 @@ pub(crate) fn may_return(status: &Status) -> bool {
 }
 
 /// Follows the job `id` until it ends or Ctrl-C is pressed.
-pub(crate) async fn follow(client: &Client, id: &str, mut face: Face) -> Result<Followed, Failure> {
+pub(crate) async fn follow(client: &Client, id: &str, face: Face) -> Result<Followed, Failure> {
+    follow_until(client, id, face, &|job| job.ended_ms > 0).await
+}
+
+/// Follows the job `id` until `settled`, which every job that has ended is, or Ctrl-C is pressed.
+pub(crate) async fn follow_until(
+    client: &Client,
+    id: &str,
+    mut face: Face,
+    settled: &dyn Fn(&v1::JobView) -> bool,
+) -> Result<Followed, Failure> {
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     let mut session = Session { client: client.clone(), id, after: 0, lost: false, backoff: backoff() };
     loop {
         let seen = tokio::select! {
             biased; // Ctrl-C wins over news
             _ = &mut interrupted => Ok(None),
-            seen = session.watch(&mut face) => seen.map(Some),
+            seen = session.watch(&mut face, settled) => seen.map(Some),
         };
         let ended = match seen {
             Ok(Some(Some(job))) => Some(Followed::Ended(Box::new(job))),
@@ -158,8 +168,12 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Shows views and events until the job ends; `None` if the stream ended before.
-    async fn watch(&mut self, face: &mut Face) -> Result<Option<v1::JobView>, Status> {
+    /// Shows views and events until `settled`; `None` if the stream ended before.
+    async fn watch(
+        &mut self,
+        face: &mut Face,
+        settled: &dyn Fn(&v1::JobView) -> bool,
+    ) -> Result<Option<v1::JobView>, Status> {
         let request = v1::GetJobRequest { job: self.id.to_owned() };
         let mut views = self.client.jobs.watch(request).await?.into_inner();
         let mut events = self.events(true).await?;
@@ -169,7 +183,7 @@ impl Session<'_> {
                     Some(job) => {
                         self.returned(face);
                         face.show(&job);
-                        if job.ended_ms > 0 {
+                        if settled(&job) {
                             self.rest_of_events(face).await;
                             return Ok(Some(job));
                         }
