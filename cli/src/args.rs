@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    CancelArgs, CkptArgs, CompletionArgs, EngineArgs, EventsArgs, JobArgs, LogsArgs, ManArgs, NodesArgs, PlanArgs,
-    PsArgs, RunArgs, SubmitArgs, VersionArgs, WaitArgs,
+    CancelArgs, CkptArgs, CompletionArgs, DescribeArgs, EngineArgs, EventsArgs, JobArgs, LogsArgs, ManArgs, NodesArgs,
+    PlanArgs, PsArgs, RunArgs, SubmitArgs, VersionArgs, WaitArgs,
 };
 use crate::dev::{DevArgs, SessionArgs};
 
@@ -45,7 +45,7 @@ pub(crate) enum Command {
     /// Lists jobs
     Ps(PsArgs),
     /// Shows all of a job
-    Describe(JobArgs),
+    Describe(DescribeArgs),
     /// Says why a job is as it is: why it waits, or why it failed
     Explain(JobArgs),
     /// Lists what happened to a job
@@ -105,11 +105,11 @@ mod tests {
         help_of(&mut command, "qctl", &mut all);
         let all: String = all.lines().map(|line| format!("{}\n", line.trim_end())).collect();
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/help.txt");
-        if std::env::var_os("QCTL_UPDATE_HELP").is_some() {
+        if std::env::var_os("BLESS").is_some() {
             std::fs::write(path, &all).unwrap();
         }
         let agreed = std::fs::read_to_string(path).unwrap_or_default();
-        assert!(agreed == all, "the help has changed; look at it with QCTL_UPDATE_HELP=1 and git diff:\n{all}");
+        assert!(agreed == all, "the help has changed; look at it with BLESS=1 and git diff:\n{all}");
     }
 
     #[test]

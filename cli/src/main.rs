@@ -13,6 +13,7 @@ mod file;
 mod nearest;
 mod output;
 mod ranks;
+mod screen;
 mod table;
 mod text;
 mod view;

@@ -54,14 +54,22 @@ pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
 
 /// Writes `value` on one line, as a record of a stream.
 pub(crate) fn print_record(value: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string(value).map_err(|error| Failure::because("no JSON could be made", &error))?;
-    print_line(&text)
+    print_line(&record(value, Format::Json)?)
 }
 
 /// Writes `value` as YAML.
 pub(crate) fn print_yaml(value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_saphyr::to_string(value).map_err(|error| Failure::because("no YAML could be made", &error))?;
     print(&text)
+}
+
+/// `value` as a record of a stream: a line of JSON, or else a YAML document without its last line break.
+pub(crate) fn record(value: &impl Serialize, format: Format) -> Result<String, Failure> {
+    if format == Format::Json {
+        return serde_json::to_string(value).map_err(|error| Failure::because("no JSON could be made", &error));
+    }
+    let text = serde_saphyr::to_string(value).map_err(|error| Failure::because("no YAML could be made", &error))?;
+    Ok(format!("---\n{}", text.trim_end()))
 }
 
 /// Whether a person reads stderr.
@@ -72,10 +80,4 @@ pub(crate) fn is_watched() -> bool {
 /// Whether a person reads stdout.
 pub(crate) fn is_read_by_person() -> bool {
     io::stdout().is_terminal()
-}
-
-/// Writes `value` as YAML below a line `---`, as a record of a stream.
-pub(crate) fn print_yaml_record(value: &impl Serialize) -> Result<(), Failure> {
-    let text = serde_saphyr::to_string(value).map_err(|error| Failure::because("no YAML could be made", &error))?;
-    print(&format!("---\n{text}"))
 }

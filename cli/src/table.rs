@@ -11,6 +11,11 @@ pub(crate) fn print_table<const N: usize>(header: [&str; N], rows: Vec<[String; 
     print(&render(header, rows, is_read_by_person()))
 }
 
+/// The same as lines for a screen that cuts them itself.
+pub(crate) fn table_lines<const N: usize>(header: [&str; N], rows: Vec<[String; N]>) -> Vec<String> {
+    render(header, rows, false).lines().map(str::to_owned).collect()
+}
+
 fn render<const N: usize>(header: [&str; N], rows: Vec<[String; N]>, fitted: bool) -> String {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);

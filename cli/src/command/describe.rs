@@ -7,10 +7,11 @@ use proto::v1;
 use runtime::clock::now_ms;
 
 use super::follow::{training, working};
+use super::watching::{Frame, watch};
 use super::{completion, diagnosis};
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::output::{Format, print, print_json, print_line, print_yaml};
+use crate::output::{Format, print, print_json, print_line, print_yaml, record};
 use crate::text::{bytes, duration, one_line, time};
 use crate::view::{Document, Job};
 
@@ -28,16 +29,60 @@ pub(crate) struct JobArgs {
     pub(super) output: Format,
 }
 
+/// Which job, how, and whether to stay.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:\n  qctl describe last\n  qctl describe last -w")]
+pub(crate) struct DescribeArgs {
+    #[command(flatten)]
+    of: JobArgs,
+    /// Goes on until the job has ended, and shows what changes
+    #[arg(short, long)]
+    watch: bool,
+}
+
 /// Shows all of a job.
-pub(crate) async fn run(args: &JobArgs, mut client: Client) -> Result<(), Failure> {
-    let job = client.jobs.get(v1::GetJobRequest { job: args.job.clone() }).await?.into_inner();
-    match args.output {
+pub(crate) async fn run(args: &DescribeArgs, mut client: Client) -> Result<(), Failure> {
+    let job = client.jobs.get(v1::GetJobRequest { job: args.of.job.clone() }).await?.into_inner();
+    if args.watch {
+        let drawn = matches!(args.of.output, Format::Table | Format::Wide);
+        let request = v1::GetJobRequest { job: job.id };
+        return watch(drawn, async || frame(args.of.output, client.jobs.get(request.clone()).await?.into_inner()))
+            .await;
+    }
+    match args.of.output {
         Format::Json => print_json(&Document::new(Job::from(job))),
         Format::Yaml => print_yaml(&Document::new(Job::from(job))),
         Format::Name => print_line(&one_line(&job.id)),
         Format::Table => print(&text(&job, false)),
         Format::Wide => print(&text(&job, true)),
     }
+}
+
+fn frame(format: Format, job: v1::JobView) -> Result<Frame, Failure> {
+    let over = job.ended_ms > 0;
+    let screen = match format {
+        Format::Table | Format::Wide => text(&job, format == Format::Wide).lines().map(str::to_owned).collect(),
+        Format::Json | Format::Yaml | Format::Name => Vec::new(),
+    };
+    let records = match format {
+        Format::Json | Format::Yaml => vec![record(&Document::new(Job::from(job)), format)?],
+        Format::Name => vec![one_line(&job.id)],
+        // Without times: a line is said again when something happened.
+        Format::Table | Format::Wide => steady(&job),
+    };
+    Ok(Frame { screen, records, over })
+}
+
+/// The job's and its stages' phases and progress, a line each.
+fn steady(job: &v1::JobView) -> Vec<String> {
+    let why = |reason: &str| if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    let mut lines = vec![one_line(&format!("{} ({})  {}{}", job.name, job.id, job.phase, why(&job.reason)))];
+    for stage in &job.stages {
+        let mut still = stage.clone();
+        still.started_ms = 0;
+        lines.push(one_line(&format!("  {}", stage_line(&still))));
+    }
+    lines
 }
 
 /// `wide` also lists every file.

@@ -10,7 +10,7 @@ use super::completion;
 use super::follow::may_return;
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::output::{Format, print_line, print_record, print_yaml_record, say};
+use crate::output::{Format, print_line, print_record, record, say};
 use crate::text::{one_line, time};
 use crate::view::Event;
 
@@ -66,7 +66,7 @@ pub(crate) async fn run(args: &EventsArgs, mut client: Client) -> Result<(), Fai
 fn write(event: v1::EventView, format: Format) -> Result<(), Failure> {
     let head = match format {
         Format::Json => return print_record(&Event::from(event)),
-        Format::Yaml => return print_yaml_record(&Event::from(event)),
+        Format::Yaml => return print_line(&record(&Event::from(event), format)?),
         Format::Name => return print_line(&one_line(&event.kind)),
         Format::Table => time(event.at_ms),
         Format::Wide => one_line(&format!("{}  {:>4}  {:<18}", time(event.at_ms), event.seq, event.kind)),

@@ -17,13 +17,14 @@ mod ps;
 mod submit;
 mod version;
 mod wait;
+mod watching;
 
 use std::path::Path;
 
 pub(crate) use cancel::CancelArgs;
 pub(crate) use ckpt::CkptArgs;
 pub(crate) use completion::{CompletionArgs, complete};
-pub(crate) use describe::JobArgs;
+pub(crate) use describe::{DescribeArgs, JobArgs};
 pub(crate) use engine::{EngineArgs, beside, own};
 pub(crate) use events::EventsArgs;
 pub(crate) use logs::LogsArgs;

@@ -3,16 +3,20 @@
 use proto::v1;
 use runtime::clock::now_ms;
 
+use super::watching::{Frame, watch};
 use crate::client::Client;
 use crate::failure::Failure;
-use crate::output::{Format, print_json, print_line, print_yaml, say};
-use crate::table::print_table;
+use crate::output::{Format, print_json, print_line, print_yaml, record, say};
+use crate::table::{print_table, table_lines};
 use crate::text::{bytes, duration, one_line};
 use crate::view::{Document, Nodes, device};
 
 /// How to list.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct NodesArgs {
+    /// Goes on, and shows what changes
+    #[arg(short, long)]
+    watch: bool,
     /// How the list is written
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -20,34 +24,68 @@ pub(crate) struct NodesArgs {
 
 /// Lists nodes.
 pub(crate) async fn run(args: &NodesArgs, mut client: Client) -> Result<(), Failure> {
-    let nodes = client.nodes.list(v1::ListNodesRequest {}).await?.into_inner().nodes;
+    let mut list = async || -> Result<Vec<v1::NodeView>, Failure> {
+        Ok(client.nodes.list(v1::ListNodesRequest {}).await?.into_inner().nodes)
+    };
+    if args.watch {
+        let drawn = matches!(args.output, Format::Table | Format::Wide);
+        return watch(drawn, async || frame(args.output, list().await?)).await;
+    }
+    let nodes = list().await?;
     match args.output {
-        Format::Json => print_json(&Document::new(Nodes { nodes: nodes.into_iter().map(Into::into).collect() })),
-        Format::Yaml => print_yaml(&Document::new(Nodes { nodes: nodes.into_iter().map(Into::into).collect() })),
+        Format::Json => print_json(&document(nodes)),
+        Format::Yaml => print_yaml(&document(nodes)),
         Format::Name => nodes.iter().try_for_each(|node| print_line(&one_line(&node.id))),
         Format::Table | Format::Wide if nodes.is_empty() => {
             say("no node has joined yet; start an agent: qctl-agent run --help");
             Ok(())
         }
-        Format::Table => print_table(["NODE", "PHASE", "DEVICE", "SLOTS", "HEARD"], nodes.iter().map(line).collect()),
-        Format::Wide => {
-            let header = [
-                "NODE",
-                "PHASE",
-                "DEVICE",
-                "SLOTS",
-                "HEARD",
-                "ADDRESS",
-                "HOST",
-                "VERSION",
-                "CPUS",
-                "MEMORY",
-                "DISK FREE",
-                "ATTEMPTS",
-            ];
-            print_table(header, nodes.iter().map(wide).collect())
-        }
+        Format::Table => print_table(HEADER, nodes.iter().map(line).collect()),
+        Format::Wide => print_table(WIDE, nodes.iter().map(wide).collect()),
     }
+}
+
+const HEADER: [&str; 5] = ["NODE", "PHASE", "DEVICE", "SLOTS", "HEARD"];
+const WIDE: [&str; 12] = [
+    "NODE",
+    "PHASE",
+    "DEVICE",
+    "SLOTS",
+    "HEARD",
+    "ADDRESS",
+    "HOST",
+    "VERSION",
+    "CPUS",
+    "MEMORY",
+    "DISK FREE",
+    "ATTEMPTS",
+];
+
+fn frame(format: Format, nodes: Vec<v1::NodeView>) -> Result<Frame, Failure> {
+    let screen = match format {
+        Format::Table => table_lines(HEADER, nodes.iter().map(line).collect()),
+        Format::Wide => table_lines(WIDE, nodes.iter().map(wide).collect()),
+        Format::Json | Format::Yaml | Format::Name => Vec::new(),
+    };
+    let records = match format {
+        Format::Json | Format::Yaml => vec![record(&document(nodes), format)?],
+        Format::Name => nodes.iter().map(|node| one_line(&node.id)).collect(),
+        // Without the time of the last beat: a line is said again when something happened.
+        Format::Table => nodes.iter().map(|node| one_line(&steady(line(node)))).collect(),
+        Format::Wide => nodes.iter().map(|node| one_line(&steady(wide(node)))).collect(),
+    };
+    Ok(Frame { screen, records, over: false })
+}
+
+/// A row without what moves with every beat.
+fn steady<const N: usize>(row: [String; N]) -> String {
+    let moving = |name: &str| matches!(name, "HEARD" | "DISK FREE");
+    let cells = WIDE.iter().zip(row).filter(|(name, cell)| !moving(name) && !cell.is_empty());
+    cells.map(|(_, cell)| cell).collect::<Vec<_>>().join("  ")
+}
+
+fn document(nodes: Vec<v1::NodeView>) -> Document<Nodes> {
+    Document::new(Nodes { nodes: nodes.into_iter().map(Into::into).collect() })
 }
 
 fn line(node: &v1::NodeView) -> [String; 5] {
