@@ -92,6 +92,15 @@ pub fn python() -> &'static str {
     })
 }
 
+/// An interpreter with MindSpore, if `QCTL_TEST_PYTHON` names one.
+#[must_use]
+pub fn mindspore_python() -> Option<String> {
+    let find = "import importlib.util, sys; sys.exit(importlib.util.find_spec('mindspore') is None)";
+    let has_mindspore =
+        |python: &String| Command::new(python).args(["-c", find]).status().is_ok_and(|status| status.success());
+    std::env::var("QCTL_TEST_PYTHON").ok().filter(has_mindspore)
+}
+
 /// Runs a command to its end.
 ///
 /// Output goes through files: a daemon that kept a pipe would hold its reader.

@@ -70,6 +70,7 @@ pub(super) fn process(from: &Ingredients<'_>, body: &EngineBody) -> Result<Proce
     Ok(Process {
         name: "stdout".into(),
         rank: Some(0),
+        nested: false,
         argv,
         cwd: from.workdir()?,
         env,

@@ -2,18 +2,19 @@
 
 mod engine;
 mod environment;
+mod msrun;
 pub mod ports;
 mod ranks;
 mod run;
 
 use std::path::{Path, PathBuf};
 
-use proto::v1::{Assignment, Runtime, assignment::Body};
+use proto::v1::{Assignment, Runtime, TrainBody, assignment::Body};
 
 pub use self::environment::{Environment, find_program, gather};
 pub use self::ranks::{log_of as rank_log, python_name};
 use crate::refusal::Refusal;
-use crate::shim::record::Launch;
+use crate::shim::record::{Launch, Process};
 
 /// What a seat's processes are made from.
 #[derive(Debug)]
@@ -73,6 +74,42 @@ pub fn log_path(seat_dir: &Path, source: &str) -> PathBuf {
     seat_dir.join("logs").join(format!("{source}.log"))
 }
 
+/// Who starts the ranks of a training.
+#[derive(Clone, Copy, Debug)]
+enum Launcher {
+    /// The shim.
+    Ranks,
+    /// MindSpore's msrun, which the shim starts.
+    Msrun,
+}
+
+impl Launcher {
+    fn of(body: &TrainBody) -> Result<Self, Refusal> {
+        match body.launcher.as_str() {
+            "ranks" => Ok(Self::Ranks),
+            "msrun" => Ok(Self::Msrun),
+            other => Err(Refusal::new(
+                format!("launcher `{other}` is not known"),
+                "use `launcher: ranks` or `launcher: msrun`",
+            )),
+        }
+    }
+
+    fn processes(self, from: &Ingredients<'_>, body: &TrainBody) -> Result<Vec<Process>, Refusal> {
+        match self {
+            Self::Ranks => ranks::processes(from, body),
+            Self::Msrun => msrun::processes(from, body),
+        }
+    }
+
+    fn check(self, from: &Ingredients<'_>, body: &TrainBody) -> Result<(), Refusal> {
+        match self {
+            Self::Ranks => ranks::check(from, body).map(drop),
+            Self::Msrun => msrun::check(from, body).map(drop),
+        }
+    }
+}
+
 /// Builds the processes of a seat; a preflight has none.
 ///
 /// # Errors
@@ -82,7 +119,7 @@ pub fn build(from: &Ingredients<'_>) -> Result<Launch, Refusal> {
     let processes = match &from.assignment.body {
         Some(Body::Engine(body)) => vec![engine::process(from, body)?],
         Some(Body::Run(body)) => run::processes(from, body)?,
-        Some(Body::Train(body)) => ranks::processes(from, body)?,
+        Some(Body::Train(body)) => Launcher::of(body)?.processes(from, body)?,
         Some(Body::Preflight(_)) | None => {
             return Err(Refusal::new("the assignment has nothing to start", "update this node's agent"));
         }
@@ -97,7 +134,7 @@ pub fn build(from: &Ingredients<'_>) -> Result<Launch, Refusal> {
 /// [`Refusal`] if something is missing.
 pub fn check(from: &Ingredients<'_>) -> Result<(), Refusal> {
     match &from.assignment.body {
-        Some(Body::Train(body)) => ranks::check(from, body).map(drop),
+        Some(Body::Train(body)) => Launcher::of(body)?.check(from, body),
         Some(Body::Preflight(_)) => Ok(()),
         Some(Body::Engine(_) | Body::Run(_)) | None => build(from).map(drop),
     }

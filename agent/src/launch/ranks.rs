@@ -29,9 +29,7 @@ pub fn log_of(rank: u32) -> String {
 pub(super) fn processes(from: &Ingredients<'_>, body: &TrainBody) -> Result<Vec<Process>, Refusal> {
     let (python, script) = check(from, body)?;
     let assignment = from.assignment;
-    if assignment.master_address.is_empty() || assignment.master_port == 0 || assignment.master_port > 65_535 {
-        return Err(Refusal::new("the assignment names no scheduler address", "update the controller"));
-    }
+    check_scheduler_address(from)?;
     let runtime = from.runtime()?;
     let workdir = from.workdir()?;
     let shared = shared_environment(from, runtime.device());
@@ -43,6 +41,7 @@ pub(super) fn processes(from: &Ingredients<'_>, body: &TrainBody) -> Result<Vec<
         made.push(Process {
             name: "scheduler".into(),
             rank: None,
+            nested: false,
             argv: scheduler_command(body, &python, &workdir, from.environment)?,
             cwd: workdir.clone(),
             env,
@@ -65,6 +64,7 @@ pub(super) fn processes(from: &Ingredients<'_>, body: &TrainBody) -> Result<Vec<
         made.push(Process {
             name: log_of(rank),
             rank: Some(rank),
+            nested: false,
             argv: argv.clone(),
             cwd: workdir.clone(),
             env,
@@ -75,13 +75,16 @@ pub(super) fn processes(from: &Ingredients<'_>, body: &TrainBody) -> Result<Vec<
     Ok(made)
 }
 
+pub(super) fn check_scheduler_address(from: &Ingredients<'_>) -> Result<(), Refusal> {
+    let assignment = from.assignment;
+    if assignment.master_address.is_empty() || assignment.master_port == 0 || assignment.master_port > 65_535 {
+        return Err(Refusal::new("the assignment names no scheduler address", "update the controller"));
+    }
+    Ok(())
+}
+
 /// Finds the interpreter and the script.
 pub(super) fn check(from: &Ingredients<'_>, body: &TrainBody) -> Result<(String, String), Refusal> {
-    match body.launcher.as_str() {
-        "ranks" => {}
-        "msrun" => return Err(Refusal::new("launcher msrun is not supported yet", "use `launcher: ranks`")),
-        other => return Err(Refusal::new(format!("launcher `{other}` is not known"), "use `launcher: ranks`")),
-    }
     let workdir = from.workdir()?;
     let python = find_program(python_name(&from.runtime()?.python), &workdir, from.environment)?;
     let script = script(&workdir, body)?;
@@ -124,7 +127,8 @@ fn scheduler_command(
     Ok(argv)
 }
 
-fn shared_environment(from: &Ingredients<'_>, device: DeviceKind) -> Environment {
+/// What scheduler, ranks and whoever starts them share.
+pub(super) fn shared_environment(from: &Ingredients<'_>, device: DeviceKind) -> Environment {
     let assignment = from.assignment;
     let mut env = from.environment.clone();
     // A user's own value of a time-out or thread count stands.
@@ -238,12 +242,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut wrong = assignment(dir.path(), 0, DeviceKind::Cpu);
         if let Some(Body::Train(body)) = &mut wrong.body {
-            body.launcher = "msrun".into();
+            body.launcher = "mpirun".into();
         }
         let refusal = built(&wrong, dir.path()).unwrap_err();
         assert_eq!(
             (refusal.message.as_str(), refusal.hint.as_str()),
-            ("launcher msrun is not supported yet", "use `launcher: ranks`")
+            ("launcher `mpirun` is not known", "use `launcher: ranks` or `launcher: msrun`")
         );
         let good = assignment(dir.path(), 0, DeviceKind::Cpu);
         fs::remove_file(dir.path().join("train.py")).unwrap();

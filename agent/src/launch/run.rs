@@ -30,6 +30,7 @@ pub(super) fn processes(from: &Ingredients<'_>, body: &RunBody) -> Result<Vec<Pr
             Process {
                 name: super::rank_log(rank),
                 rank: Some(rank),
+                nested: false,
                 argv: argv.clone(),
                 cwd: workdir.clone(),
                 env,

@@ -10,17 +10,18 @@ use prost::Message as _;
 use proto::v1::Assignment;
 use serde::{Deserialize, Serialize};
 
-use crate::shim::{proc, record};
+use crate::shim::{proc, record, within};
 
 const ASSIGNMENT: &str = "assignment.pb";
 const NOTE: &str = "seat.json";
 const MARKS: &str = "reported";
 /// Everything but the logs.
-const CONTROL: [&str; 10] = [
+const CONTROL: [&str; 11] = [
     ASSIGNMENT,
     record::LAUNCH,
     record::SHIM,
     record::STARTED,
+    record::NESTED,
     record::EXITS,
     record::ENDED,
     record::STOP,
@@ -201,6 +202,7 @@ impl SeatDir {
             // One that is not there is as good as removed.
             let _ = fs::remove_file(self.path.join(name));
         }
+        let _ = fs::remove_dir_all(self.path.join(within::BIN));
     }
 
     /// Removes everything.

@@ -26,7 +26,8 @@ pub(super) fn refused(node: &str, refusal: &Refusal) -> Failure {
 pub(super) fn of_process(node: &str, process: &Process, exit: &Exit) -> Failure {
     let lines = last_lines(process);
     let who = match process.rank {
-        None => "the scheduler".to_owned(),
+        None if process.name == "scheduler" => "the scheduler".to_owned(),
+        None => process.name.clone(),
         Some(_) if process.name == "stdout" => "the engine".to_owned(),
         Some(rank) => format!("rank {rank}"),
     };
@@ -125,19 +126,15 @@ fn signal_hint(signal: i32) -> &'static str {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn process(rank: Option<u32>, log: &Path) -> Process {
         Process {
             name: rank.map_or("scheduler".into(), |r| format!("worker_{r}")),
             rank,
-            argv: vec![],
-            cwd: "/".into(),
-            env: BTreeMap::new(),
             stdout: log.to_owned(),
             stderr: log.to_owned(),
+            ..Process::default()
         }
     }
 

@@ -1,14 +1,13 @@
 //! A seat whose shim was killed: its processes go on, and the agent does what
 //! the shim would have done.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::shimctl;
-use super::watch::{Watching, now_us};
+use super::watch::Watching;
 use crate::shim::proc;
-use crate::shim::record::{self, Child, Ended, Exit};
+use crate::shim::record::{self, Child, Ended, Exit, Process};
 
 /// How long the remains of a seat without a shim are hunted.
 const ORPHAN_LIMIT: Duration = Duration::from_secs(10);
@@ -35,6 +34,33 @@ impl Watching<'_> {
         self.started.as_ref().map(|s| s.children.clone()).unwrap_or_default()
     }
 
+    /// Living or not, who has ended without a word.
+    fn gone_unsaid(&mut self, which: impl Fn(&Process) -> bool) -> Vec<usize> {
+        let mut gone = self.children();
+        gone.retain(|c| self.launch.processes.get(c.index).is_some_and(&which) && !proc::lives(c.id));
+        // Read behind the look: who ended by itself has said so before.
+        if let Ok(exits) = record::exits(self.seat.dir.path()) {
+            self.exits = exits;
+        }
+        gone.retain(|c| self.exits.iter().all(|e| e.index != c.index));
+        gone.into_iter().map(|c| c.index).collect()
+    }
+
+    /// Notes processes that another one of the seat started and whose stand-in
+    /// was killed, as msrun does with its ranks when one of them has failed.
+    pub(super) fn note_lost(&mut self) {
+        if self.launch.processes.iter().all(|p| !p.nested) || self.failure.is_some() {
+            return;
+        }
+        for index in self.gone_unsaid(|p| p.nested) {
+            let exit = Exit { index, stopping: self.stop_passed.is_some(), ..Exit::at_present() };
+            tracing::warn!(attempt = %self.seat.name, index, "a process ended whose stand-in was killed");
+            if let Err(error) = record::append_exit(self.seat.dir.path(), &exit) {
+                tracing::error!(attempt = %self.seat.name, %error, "an end cannot be noted; trying again");
+            }
+        }
+    }
+
     /// Does the work of a shim that was killed: notes ends, kills after the
     /// grace, and writes the last word.
     pub(super) async fn tend_orphans(&mut self) {
@@ -44,16 +70,13 @@ impl Watching<'_> {
             // It died while it was stopping them.
             self.terminate_orphans(grace);
         }
-        let known: BTreeSet<usize> = self.exits.iter().map(|e| e.index).collect();
-        let gone: Vec<usize> =
-            children.iter().filter(|c| !known.contains(&c.index) && !proc::lives(c.id)).map(|c| c.index).collect();
+        let gone = self.gone_unsaid(|_| true);
         // Read once more: what has ended before this moment has said so by it.
         self.listen().await;
         for index in gone {
             let code = self.readers.proves_done().then_some(0);
             let stopping = self.stop_passed.is_some();
-            let exit =
-                Exit { index, code, stopping, mono_us: now_us(), wall_ms: runtime::clock::now_ms(), ..Exit::default() };
+            let exit = Exit { index, code, stopping, ..Exit::at_present() };
             tracing::warn!(attempt = %self.seat.name, index, "a process ended whose shim was killed");
             if let Err(error) = record::append_exit(self.seat.dir.path(), &exit) {
                 tracing::error!(attempt = %self.seat.name, %error, "an end cannot be noted; trying again");

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use proto::v1::{Failure, Started as StartedReport, Warning, progress, report};
-use rustix::time::{ClockId, clock_gettime};
 
 use super::changes::Changes;
 use super::failure;
@@ -125,10 +124,12 @@ impl<'a> Watching<'a> {
         if self.shim.is_none() {
             self.shim = record::read(&dir.join(record::SHIM)).ok().flatten();
         }
-        if self.started.is_none() {
+        if !self.all_started() {
             self.started = record::read(&dir.join(record::STARTED)).ok().flatten();
-            let whole = self.started.as_ref().is_some_and(|s| s.children.len() == self.launch.processes.len());
-            if whole && !self.seat.marks.contains("started") {
+            if let (Some(started), Ok(nested)) = (&mut self.started, record::nested(&dir)) {
+                started.children.extend(nested);
+            }
+            if self.all_started() && !self.seat.marks.contains("started") {
                 self.seat.say("started", report::What::Started(StartedReport {})).await;
             }
         }
@@ -143,6 +144,10 @@ impl<'a> Watching<'a> {
             Some(ended) => Some(self.conclude(&ended).await),
             None => self.check_scheduler(),
         }
+    }
+
+    fn all_started(&self) -> bool {
+        self.started.as_ref().is_some_and(|s| s.children.len() >= self.launch.processes.len())
     }
 
     fn pass_stop(&mut self) {
@@ -178,7 +183,7 @@ impl<'a> Watching<'a> {
             .map(|(exit, is_victim)| Death { exit, is_rank: self.is_rank(exit.index), is_victim: *is_victim })
             .filter(|death| death.is_rank || !all_ranks_clean)
             .collect();
-        match judge::first_failure(&deaths, now_us()) {
+        match judge::first_failure(&deaths, Exit::at_present().mono_us) {
             Verdict::Nothing => {}
             Verdict::Unsure(micros) => self.look_again = Some(Duration::from_micros(micros)),
             Verdict::First(index) => {
@@ -255,6 +260,8 @@ impl<'a> Watching<'a> {
         self.check_early().await;
         if self.is_orphaned() {
             self.tend_orphans().await;
+        } else {
+            self.note_lost();
         }
     }
 
@@ -330,11 +337,6 @@ impl<'a> Watching<'a> {
         let failure = Some(failure::refused(&self.seat.host.node, &refusal));
         Next::Finish(Box::new(End { failure, ..End::default() }))
     }
-}
-
-pub(super) fn now_us() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1000
 }
 
 fn file_size(path: &std::path::Path) -> u64 {

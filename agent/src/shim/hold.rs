@@ -1,5 +1,6 @@
 //! The shim's life: take the seat, start, wait, stop, say so.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
 use std::os::unix::net::UnixStream;
@@ -10,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, WaitOptions, WaitStatus};
-use rustix::time::{ClockId, clock_gettime};
 
 use super::cgroup::Cgroup;
 use super::descend::{Family, signal_group};
 use super::proc;
 use super::record::{self, Child, Ended, Exit, Launch, ProcId, Process, Shim, Started, Stop};
+use super::within;
 
 /// First argument of the process that stays.
 const HOLD: &str = "--hold";
@@ -23,6 +24,8 @@ const HOLD: &str = "--hold";
 const DEFAULT_GRACE: Duration = Duration::from_secs(10);
 /// What a scheduler gets after its ranks have ended.
 const SCHEDULER_GRACE: Duration = Duration::from_secs(2);
+/// How often processes that others started are looked at during a stop.
+const NESTED_POLL: Duration = Duration::from_millis(20);
 /// How long the last descendants are hunted before the shim says that it failed.
 const KILL_LIMIT: Duration = Duration::from_secs(20);
 
@@ -32,10 +35,11 @@ const KILL_LIMIT: Duration = Duration::from_secs(20);
 /// nobody's child but init's and no agent has to reap it.
 #[must_use]
 pub fn main() -> ExitCode {
-    let mut args = std::env::args_os().skip(1);
-    let outcome = match (args.next(), args.next(), args.next()) {
-        (Some(dir), None, None) if dir != HOLD => detach(Path::new(&dir)),
-        (Some(flag), Some(dir), None) if flag == HOLD => hold(Path::new(&dir)),
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let outcome = match words.as_slice() {
+        [dir] if dir != HOLD => detach(Path::new(dir)),
+        [flag, dir] if flag == HOLD => hold(Path::new(dir)),
+        [flag, dir, words @ ..] if flag == within::FLAG => return within::main(Path::new(dir), words),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "expected one argument: a seat's directory")),
     };
     match outcome {
@@ -124,6 +128,9 @@ impl Holder {
     fn start_all(&mut self) -> io::Result<()> {
         for index in 0..self.launch.processes.len() {
             let process = &self.launch.processes[index];
+            if process.nested {
+                continue;
+            }
             match start(process) {
                 Ok(id) => {
                     self.children.push(Child { index, id });
@@ -157,17 +164,31 @@ impl Holder {
     }
 
     fn terminate(&self, which: impl Fn(&Process) -> bool) {
-        for child in self.living.iter().filter(|c| which(&self.launch.processes[c.index])) {
+        let nested = self.nested();
+        for child in self.living.iter().chain(&nested).filter(|c| which(&self.launch.processes[c.index])) {
             signal_group(child.id.pid, Signal::TERM);
         }
+    }
+
+    /// Living processes that another one of the seat has started.
+    fn nested(&self) -> Vec<Child> {
+        let mut found = record::nested(&self.dir).unwrap_or_default();
+        found.retain(|c| c.index < self.launch.processes.len() && proc::lives(c.id));
+        found
     }
 
     /// Waits until the processes in question have ended, at most `grace`.
     fn wait_for(&mut self, grace: Duration, which: impl Fn(&Process) -> bool) -> io::Result<()> {
         let begun = Instant::now();
-        while self.living.iter().any(|c| which(&self.launch.processes[c.index])) {
+        loop {
+            let waited_for = |c: &Child| which(&self.launch.processes[c.index]);
+            // Another's child ends without a signal to this process.
+            let nested = self.nested().iter().any(waited_for);
+            if !nested && !self.living.iter().any(waited_for) {
+                break;
+            }
             let Some(left) = grace.checked_sub(begun.elapsed()) else { break };
-            self.wait_for_signal(Some(left))?;
+            self.wait_for_signal(Some(if nested { left.min(NESTED_POLL) } else { left }))?;
             self.reap()?;
             if self.told_to_stop() {
                 // A second stop may shorten the grace, never lengthen it.
@@ -217,9 +238,7 @@ impl Holder {
     }
 
     fn exit(&self) -> Exit {
-        let now = clock_gettime(ClockId::Monotonic);
-        let micros = now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1000;
-        Exit { stopping: self.stopping, mono_us: micros, wall_ms: runtime::clock::now_ms(), ..Exit::default() }
+        Exit { stopping: self.stopping, ..Exit::at_present() }
     }
 
     fn wait_for_signal(&mut self, limit: Option<Duration>) -> io::Result<()> {

@@ -10,5 +10,6 @@ pub mod descend;
 mod hold;
 pub mod proc;
 pub mod record;
+pub mod within;
 
 pub use hold::main;

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use rustix::time::{ClockId, clock_gettime};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,8 @@ pub const LAUNCH: &str = "launch.json";
 pub const SHIM: &str = "shim.json";
 /// Who its children are; written once all have been started.
 pub const STARTED: &str = "started.json";
+/// One JSON line for each process that another one of the seat started.
+pub const NESTED: &str = "nested";
 /// One JSON line for each child that ended.
 pub const EXITS: &str = "exits";
 /// The last word; renamed into place when nothing is left.
@@ -37,17 +40,20 @@ pub struct Launch {
 }
 
 /// One process.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
-    /// Source name of its log: `scheduler`, `worker_<rank>` or `stdout`.
+    /// Source name of its log: `scheduler`, `worker_<rank>`, `msrun` or `stdout`.
     pub name: String,
-    /// Global rank; `None` for a scheduler.
+    /// Global rank; `None` for a scheduler or a launcher.
     pub rank: Option<u32>,
+    /// Whether an earlier process of the list starts it, and not the shim.
+    #[serde(default)]
+    pub nested: bool,
     /// Program and arguments.
     pub argv: Vec<String>,
     /// Working directory.
     pub cwd: PathBuf,
-    /// The whole environment.
+    /// The whole environment; of a nested process, what it is recognised by.
     pub env: BTreeMap<String, String>,
     /// Where its stdout is appended.
     pub stdout: PathBuf,
@@ -82,7 +88,7 @@ pub struct Started {
     pub children: Vec<Child>,
 }
 
-/// A child.
+/// A process of the launch list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Child {
     /// Position in the launch list.
@@ -115,6 +121,14 @@ impl Exit {
     #[must_use]
     pub fn clean(&self) -> bool {
         self.code == Some(0)
+    }
+
+    /// An end that is seen at this moment.
+    #[must_use]
+    pub fn at_present() -> Self {
+        let now = clock_gettime(ClockId::Monotonic);
+        let mono_us = now.tv_sec.unsigned_abs() * 1_000_000 + now.tv_nsec.unsigned_abs() / 1000;
+        Self { mono_us, wall_ms: runtime::clock::now_ms(), ..Self::default() }
     }
 }
 
@@ -187,11 +201,7 @@ pub fn write_new<T: Serialize>(path: &Path, record: &T) -> io::Result<bool> {
 ///
 /// Whatever the file system says.
 pub fn append_exit(dir: &Path, exit: &Exit) -> io::Result<()> {
-    let mut line = serde_json::to_vec(exit)?;
-    line.push(b'\n');
-    let mut file = fs::OpenOptions::new().create(true).append(true).open(dir.join(EXITS))?;
-    file.write_all(&line)?;
-    file.sync_data()
+    append(&dir.join(EXITS), exit)
 }
 
 /// Reads all whole exit records; a torn last line is left out.
@@ -200,7 +210,37 @@ pub fn append_exit(dir: &Path, exit: &Exit) -> io::Result<()> {
 ///
 /// Whatever the file system says.
 pub fn exits(dir: &Path) -> io::Result<Vec<Exit>> {
-    let bytes = match fs::read(dir.join(EXITS)) {
+    lines(&dir.join(EXITS))
+}
+
+/// Notes a process that another one of the seat started.
+///
+/// # Errors
+///
+/// Whatever the file system says.
+pub fn append_nested(dir: &Path, child: &Child) -> io::Result<()> {
+    append(&dir.join(NESTED), child)
+}
+
+/// Reads who was started by another process of the seat.
+///
+/// # Errors
+///
+/// Whatever the file system says.
+pub fn nested(dir: &Path) -> io::Result<Vec<Child>> {
+    lines(&dir.join(NESTED))
+}
+
+fn append<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
+    let mut line = serde_json::to_vec(record)?;
+    line.push(b'\n');
+    let mut file = fs::OpenOptions::new().create(true).append(true).open(path)?;
+    file.write_all(&line)?;
+    file.sync_data()
+}
+
+fn lines<T: DeserializeOwned>(path: &Path) -> io::Result<Vec<T>> {
+    let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),

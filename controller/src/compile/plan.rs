@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use model::{Body, Job, Stage, Task, Tool};
+use model::{Body, Job, Launcher, Stage, Task, Tool};
 use planner::{World, place};
 use proto::v1;
+use spec::arguments::msrun;
 use spec::plan::{Pipeline, outline, wanted};
 use tonic::Status;
 
@@ -98,7 +99,11 @@ fn commands(job: &Job, task: &Task) -> Vec<v1::CommandLine> {
         Body::Train(train) => {
             let mut argv = vec![job.runtime.python.clone(), train.script.clone()];
             argv.extend(train.args.iter().cloned());
-            let mut lines = vec![line("worker", argv)];
+            let mut lines = vec![line("worker", argv.clone())];
+            if train.launcher == Launcher::Msrun {
+                // msrun itself starts the interpreter.
+                lines.insert(0, line("msrun", msrun(job, task, &argv[1..])));
+            }
             if !train.scheduler.is_empty() {
                 lines.insert(0, line("scheduler", train.scheduler.clone()));
             }
@@ -111,4 +116,21 @@ fn commands(job: &Job, task: &Task) -> Vec<v1::CommandLine> {
             lines
         }
     }
+}
+
+/// msrun's command line on each node; what the launch decides is in brackets.
+fn msrun(job: &Job, task: &Task, script: &[String]) -> Vec<String> {
+    let seat = msrun::Seat {
+        worker_num: task.shape.nodes.saturating_mul(task.shape.ranks_per_node),
+        local_worker_num: task.shape.ranks_per_node,
+        master_addr: "<address>".into(),
+        master_port: "<port>".into(),
+        node_rank: "<node>".into(),
+    };
+    let time_out = job.runtime.env.get("MS_TOPO_TIMEOUT").map_or(msrun::DEFAULT_TIME_OUT, String::as_str);
+    let program = std::path::Path::new(&job.runtime.python).with_file_name("msrun");
+    let mut argv = vec![program.to_string_lossy().into_owned()];
+    argv.extend(msrun::corrected_msrun_arguments(&seat, "<logs>", time_out));
+    argv.extend(script.iter().cloned());
+    argv
 }

@@ -8,7 +8,7 @@ use crate::arguments::train::{DERIVED_FLAGS, OWNED_FLAGS};
 use crate::decode::one_of;
 use crate::file::{Decimal, RecomputeFile, RecomputeKeys, TrainFile};
 use crate::spec::{Derived, Recompute, Resume, Train};
-use crate::words::{Granularity, Method};
+use crate::words::{Granularity, Launcher, Method};
 
 /// Most iterations, batch sizes and intervals: above these a number is a slip.
 const ABSURD: u64 = 1_000_000_000;
@@ -52,8 +52,18 @@ pub(super) fn train(
     words(&at("args"), &args, context)?;
     own_flags(&args, derive, context);
     without(&file.without, context);
+    let launcher = file.launcher.unwrap_or_default();
     let scheduler = match file.scheduler {
+        Some(_) if launcher == Launcher::Msrun => {
+            context.refuse(
+                &at("scheduler"),
+                "msrun runs the training script as its scheduler and no other command",
+                Some("remove it, or use `launcher: ranks`".to_owned()),
+            );
+            Vec::new()
+        }
         Some(words) => words.into_iter().map(|word| word.0).collect(),
+        None if launcher == Launcher::Msrun => Vec::new(),
         None => vec![
             inputs.python.to_owned(),
             "-c".to_owned(),
@@ -74,7 +84,7 @@ pub(super) fn train(
     }
     let world = world?;
     Some(Train {
-        launcher: file.launcher.unwrap_or_default(),
+        launcher,
         script: script?,
         nodes: world.nodes,
         ranks_per_node: world.ranks_per_node,

@@ -184,6 +184,7 @@ pub(crate) struct TrainFile {
     #[schemars(length(max = 4096))]
     pub(crate) args: Vec<Written>,
     /// Command of the scheduler process; an empty list: none. Default: `runtime.python` runs MindSpore's `init()`.
+    /// Not with `msrun`, which runs the script for it.
     #[schemars(length(max = 4096))]
     pub(crate) scheduler: Option<Vec<Written>>,
     /// How often a failed run is started again. Default 3.

@@ -160,7 +160,7 @@ pub struct PreflightBody {
     pub device: Device,
     /// Interpreter.
     pub python: String,
-    /// Whether MindSpore must be importable: a train stage uses its scheduler.
+    /// Whether MindSpore must be importable: a train stage uses its scheduler or launcher.
     pub needs_mindspore: bool,
     /// Parent of the four MindSpeed repositories.
     pub mindspeed_root: Option<String>,

@@ -78,7 +78,13 @@ fn both_scenarios_equal_the_recorded_command_lines() {
 }
 
 fn seat() -> msrun::Seat {
-    msrun::Seat { worker_num: 4, local_worker_num: 4, master_addr: "localhost".into(), master_port: 6000, node_rank: 0 }
+    msrun::Seat {
+        worker_num: 4,
+        local_worker_num: 4,
+        master_addr: "localhost".into(),
+        master_port: "6000".into(),
+        node_rank: "0".into(),
+    }
 }
 
 #[test]

@@ -101,8 +101,8 @@ fn the_examples_become_the_recorded_command_lines() {
             worker_num: train.nodes * train.ranks_per_node,
             local_worker_num: train.ranks_per_node,
             master_addr: "localhost".into(),
-            master_port: 6000,
-            node_rank: 0,
+            master_port: "6000".into(),
+            node_rank: "0".into(),
         };
         let mut line = msrun::msrun_arguments(&seat);
         line.push(train.script.clone());

@@ -4,7 +4,7 @@ use super::super::pipeline::{Body, Kind, PreflightBody, TaskPlan};
 use super::super::survey::script_path;
 use super::{Compiler, Work};
 use crate::arguments::{export, preprocess, train};
-use crate::spec::{Preflight, StageBody};
+use crate::spec::{Launcher, Preflight, StageBody};
 
 impl Compiler<'_> {
     pub(super) fn preflight(&self, require: &Preflight) -> Work {
@@ -35,7 +35,8 @@ impl Compiler<'_> {
                 StageBody::Train(stage) => {
                     body.script = Some(script_path(spec, &stage.script));
                     body.ranks_per_node = stage.ranks_per_node;
-                    body.needs_mindspore = stage.scheduler.iter().any(|word| word.contains("mindspore"));
+                    body.needs_mindspore = stage.launcher == Launcher::Msrun
+                        || stage.scheduler.iter().any(|word| word.contains("mindspore"));
                     // What an earlier stage writes cannot be there yet.
                     body.inputs.extend(stage.load_dir.as_ref().and_then(|_| train::load_dir(spec, stage)));
                     let given = stage.derived.as_ref().and_then(|derived| derived.data_path.as_ref());
