@@ -9,6 +9,7 @@ mod cancel;
 mod commands;
 mod control_plane_killed;
 mod engines;
+mod launchers;
 mod names;
 mod pipeline;
 mod random_kills;
