@@ -24,7 +24,10 @@ pub const DEFAULT_TIME_OUT: &str = "600";
 pub const MSRUN_CORRECTIONS: [(&str, &str); 4] = [
     ("msrun-join", "with --join=False msrun returns at once with code 0 and nobody watches its ranks"),
     ("msrun-log-dir", "without --log_dir logs go to the working directory and each start truncates the last one's"),
-    ("msrun-time-out", "--cluster_time_out bounds the wait for ranks that never register; the default is 600 s"),
+    (
+        "msrun-time-out",
+        "--cluster_time_out is MS_TOPO_TIMEOUT where that is set, else 600 s: msrun would overwrite the variable",
+    ),
     (
         "msrun-no-tails",
         "--tail_worker_log names no rank, since each rank's log would be copied to msrun's output again",

@@ -183,8 +183,7 @@ pub(crate) struct TrainFile {
     /// Arguments appended as they are; the last of two equal flags counts. Default `[]`.
     #[schemars(length(max = 4096))]
     pub(crate) args: Vec<Written>,
-    /// Command of the scheduler process; an empty list: none. Default: `runtime.python` runs MindSpore's `init()`.
-    /// Not with `msrun`, which runs the script for it.
+    /// Command of the scheduler process, not with `msrun`; an empty list: none. Default: `runtime.python` runs MindSpore's `init()`.
     #[schemars(length(max = 4096))]
     pub(crate) scheduler: Option<Vec<Written>>,
     /// How often a failed run is started again. Default 3.
