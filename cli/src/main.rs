@@ -10,6 +10,7 @@ mod context;
 mod dev;
 mod failure;
 mod file;
+mod moment;
 mod nearest;
 mod output;
 mod ranks;

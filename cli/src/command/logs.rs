@@ -10,21 +10,25 @@ use runtime::backoff::Backoff;
 use tonic::Status;
 
 use super::completion;
-use super::follow::may_return;
+use super::follow::{left_while_waiting, may_return};
 use crate::client::Client;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
+use crate::moment::Moment;
 use crate::output::{print, print_bytes, print_record, say};
 use crate::ranks;
-use crate::text::{logged, one_line};
+use crate::text::{logged, one_line, program, time};
 use crate::view::LogLine;
 
 /// Whose logs, and how.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[command(after_help = "\
 Examples:
   qctl logs last -f
   qctl logs quickstart --stage train --rank 0,2-3 -n 100 --prefix
-  qctl logs quickstart --stage train --rank 3 -o raw > rank3.log")]
+  qctl logs quickstart --stage train --grep 'lm loss' --since 10m --timestamps
+  qctl logs quickstart --stage train --rank 3 -o raw > rank3.log
+
+Times are those of arrival at the controller, to the second.")]
 pub(crate) struct LogsArgs {
     /// The job
     #[arg(add = ArgValueCompleter::new(completion::jobs))]
@@ -35,6 +39,12 @@ pub(crate) struct LogsArgs {
     /// Begins with the last N lines of each log
     #[arg(short = 'n', long = "lines", value_name = "N")]
     lines: Option<u64>,
+    /// Only what arrived since then, as in `10m`, `2h` (ago), `2031-02-03T04:05:06Z` or `2031-02-03 04:05`
+    #[arg(long, value_name = "TIME", value_parser = Moment::read)]
+    since: Option<Moment>,
+    /// Only what arrived until then
+    #[arg(long, value_name = "TIME", value_parser = Moment::read, conflicts_with = "follow")]
+    until: Option<Moment>,
     /// Only these global ranks, as in `0,8-15`
     #[arg(long, value_name = "RANKS", value_parser = Ranks::read)]
     rank: Option<Ranks>,
@@ -47,8 +57,17 @@ pub(crate) struct LogsArgs {
     /// This attempt, from 1, instead of the newest
     #[arg(long, value_name = "NUMBER")]
     attempt: Option<u32>,
+    /// The attempt before the newest
+    #[arg(short, long, conflicts_with = "attempt")]
+    previous: bool,
+    /// Only lines that match this regular expression
+    #[arg(long, value_name = "PATTERN", default_value = "", hide_default_value = true)]
+    grep: String,
+    /// Begins each line with the time of its arrival
+    #[arg(long)]
+    timestamps: bool,
     /// Begins each line with its stage, process and node, instead of a title above
-    #[arg(short, long)]
+    #[arg(long)]
     prefix: bool,
     /// How lines are written
     #[arg(short, long, value_enum, default_value_t)]
@@ -79,10 +98,26 @@ enum Face {
 pub(crate) async fn run(args: LogsArgs, mut client: Client) -> Result<(), Failure> {
     let job = client.jobs.get(v1::GetJobRequest { job: args.job.clone() }).await?.into_inner().id;
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
-    let mut printer = Printer { face: args.output, prefix: args.prefix, ..Printer::default() };
+    let mut printer = Printer { args: args.clone(), job: job.clone(), ..Printer::default() };
+    let now_ms = match (args.since, args.until) {
+        // The controller's clock counts, not this computer's.
+        (Some(Moment::Ago(_)), _) | (_, Some(Moment::Ago(_))) => {
+            client.cluster.status(v1::StatusRequest {}).await?.into_inner().now_ms
+        }
+        _ => 0,
+    };
+    let request = request(&args, &job, now_ms);
+    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     let mut lost = false;
     loop {
-        let status = match printer.read(&mut client, &request(&args, &job), &mut lost, &mut backoff).await {
+        let reading = printer.read(&mut client, &request, &mut lost, &mut backoff);
+        let read = tokio::select! {
+            biased; // Ctrl-C wins over lines
+            _ = &mut interrupted => None,
+            read = reading => Some(read),
+        };
+        let Some(read) = read else { return printer.left() };
+        let status = match read {
             Ok(()) => return printer.end(),
             Err(Stopped::Output(failure)) => return Err(failure),
             Err(Stopped::Wire(status)) => status,
@@ -93,11 +128,13 @@ pub(crate) async fn run(args: LogsArgs, mut client: Client) -> Result<(), Failur
         if !std::mem::replace(&mut lost, true) {
             say("controller unreachable, retrying");
         }
-        tokio::time::sleep(backoff.pause()).await;
+        if left_while_waiting(backoff.pause(), &mut interrupted).await {
+            return printer.left();
+        }
     }
 }
 
-fn request(args: &LogsArgs, job: &str) -> v1::LogsRequest {
+fn request(args: &LogsArgs, job: &str, now_ms: u64) -> v1::LogsRequest {
     v1::LogsRequest {
         job: job.to_owned(),
         follow: args.follow,
@@ -106,6 +143,11 @@ fn request(args: &LogsArgs, job: &str) -> v1::LogsRequest {
         node: args.node.clone(),
         tail: args.lines,
         attempt: args.attempt,
+        since_ms: args.since.map_or(0, |since| since.on(now_ms)),
+        until_ms: args.until.map_or(0, |until| until.on(now_ms)),
+        grep: args.grep.clone(),
+        previous: args.previous,
+        times: args.timestamps || args.output == Face::Json,
     }
 }
 
@@ -119,8 +161,8 @@ type Key = (String, String, String);
 
 #[derive(Debug, Default)]
 struct Printer {
-    face: Face,
-    prefix: bool,
+    args: LogsArgs,
+    job: String,
     /// Where each log goes on; what is below was printed.
     held: BTreeMap<Key, u64>,
     /// Whose line was printed last.
@@ -157,17 +199,17 @@ impl Printer {
         }
         let offset = batch.offset + (batch.data.len() - data.len()) as u64;
         self.held.insert(key.clone(), offset + data.len() as u64);
-        match self.face {
+        match self.args.output {
             Face::Raw => print_bytes(data),
             Face::Json => records(batch, offset, data),
             Face::Text => {
-                let text = self.text(batch, key, data);
+                let text = self.text(batch, key, offset, data);
                 print(&text)
             }
         }
     }
 
-    fn text(&mut self, batch: &v1::LogBatch, key: Key, data: &[u8]) -> String {
+    fn text(&mut self, batch: &v1::LogBatch, key: Key, mut offset: u64, data: &[u8]) -> String {
         let mut text = String::new();
         let other = self.last.as_ref() != Some(&key);
         if other && self.open {
@@ -175,14 +217,18 @@ impl Printer {
             self.open = false;
         }
         let name = name(batch);
-        if other && !self.prefix {
+        if other && !self.args.prefix {
             let gap = if self.last.is_some() { "\n" } else { "" };
             text.push_str(&format!("{gap}==> {name} <==\n"));
         }
         for line in data.split_inclusive(|byte| *byte == b'\n') {
-            if self.prefix && !self.open {
+            if self.args.timestamps && !self.open {
+                text.push_str(&format!("{:<20} ", arrival(batch, offset).map(time).unwrap_or_default()));
+            }
+            if self.args.prefix && !self.open {
                 text.push_str(&format!("{name} | "));
             }
+            offset += line.len() as u64;
             let (body, ends) = line.strip_suffix(b"\n").map_or((line, false), |body| (body, true));
             text.push_str(&logged(&String::from_utf8_lossy(body)));
             if ends {
@@ -194,12 +240,32 @@ impl Printer {
         text
     }
 
+    /// What to say to one who leaves.
+    fn left(&mut self) -> Result<(), Failure> {
+        if std::mem::take(&mut self.open) {
+            print("\n")?;
+        }
+        if self.args.follow {
+            say(&format!("left: job {} goes on; follow again: {} logs {} -f", self.job, program(), self.job));
+        }
+        Err(Failure::Said(Exit::Interrupted))
+    }
+
     fn end(&mut self) -> Result<(), Failure> {
         if self.held.is_empty() {
-            say("nothing was written, or nothing that matches");
+            say(if self.args.previous {
+                "nothing was written by an earlier attempt; the newest: without -p"
+            } else {
+                "nothing was written, or nothing that matches"
+            });
         }
         if std::mem::take(&mut self.open) { print("\n") } else { Ok(()) }
     }
+}
+
+/// When the line at `offset` arrived.
+fn arrival(batch: &v1::LogBatch, offset: u64) -> Option<u64> {
+    batch.marks.iter().take_while(|mark| mark.offset <= offset).last().map(|mark| mark.at_ms)
 }
 
 /// `train worker_3@node-2`; of several tasks, all but the first with their index, as in `say.2`.
@@ -218,6 +284,7 @@ fn records(batch: &v1::LogBatch, mut offset: u64, data: &[u8]) -> Result<(), Fai
             node: &batch.node,
             source: &batch.source,
             offset,
+            at_ms: arrival(batch, offset),
             text: String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line)),
         })?;
         offset += line.len() as u64;
@@ -237,12 +304,13 @@ mod tests {
             node: "n1".into(),
             offset,
             data: data.as_bytes().to_vec().into(),
+            marks: Vec::new(),
         }
     }
 
     fn shown(printer: &mut Printer, batch: &v1::LogBatch) -> String {
         let key = (batch.attempt.clone(), batch.node.clone(), batch.source.clone());
-        printer.text(batch, key, &batch.data)
+        printer.text(batch, key, batch.offset, &batch.data)
     }
 
     #[test]
@@ -266,7 +334,8 @@ mod tests {
 
     #[test]
     fn prefixes_stand_before_whole_lines_only() {
-        let mut printer = Printer { prefix: true, ..Printer::default() };
+        let args = LogsArgs { prefix: true, ..LogsArgs::default() };
+        let mut printer = Printer { args, ..Printer::default() };
         assert_eq!(shown(&mut printer, &batch("w", 0, "one\ntw")), "train w@n1 | one\ntrain w@n1 | tw");
         assert_eq!(shown(&mut printer, &batch("w", 6, "o\n")), "o\n");
         assert_eq!(shown(&mut printer, &batch("w", 8, "open")), "train w@n1 | open");
@@ -274,8 +343,21 @@ mod tests {
     }
 
     #[test]
+    fn lines_carry_the_time_of_their_arrival() {
+        let args = LogsArgs { timestamps: true, ..LogsArgs::default() };
+        let mut printer = Printer { args, ..Printer::default() };
+        let mark = |offset, at_ms| v1::LogMark { offset, at_ms };
+        let marks = vec![mark(0, 1_700_000_000_000), mark(7, 1_700_000_060_000)];
+        let timed = v1::LogBatch { marks, ..batch("w", 4, "b\nc\nd\n") };
+        let wanted = "==> train w@n1 <==\n2023-11-14T22:13:20Z b\n2023-11-14T22:13:20Z c\n2023-11-14T22:14:20Z d\n";
+        assert_eq!(shown(&mut printer, &timed), wanted);
+        assert_eq!(arrival(&batch("w", 0, "x"), 0), None);
+    }
+
+    #[test]
     fn what_was_printed_is_not_printed_again_after_a_reconnection() {
-        let mut printer = Printer { face: Face::Raw, ..Printer::default() };
+        let args = LogsArgs { output: Face::Raw, ..LogsArgs::default() };
+        let mut printer = Printer { args, ..Printer::default() };
         let held = |printer: &Printer| printer.held.values().copied().collect::<Vec<_>>();
         printer.batch(&batch("w", 10, "one\n")).unwrap();
         assert_eq!(held(&printer), [14]);

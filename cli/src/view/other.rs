@@ -192,5 +192,7 @@ pub(crate) struct LogLine<'a> {
     pub(crate) source: &'a str,
     /// Byte at which the line begins.
     pub(crate) offset: u64,
+    /// When it arrived at the controller, to the second.
+    pub(crate) at_ms: Option<u64>,
     pub(crate) text: std::borrow::Cow<'a, str>,
 }

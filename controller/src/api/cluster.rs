@@ -44,6 +44,7 @@ impl Service for Cluster {
             started_ms: self.started_ms,
             jobs,
             nodes,
+            now_ms: runtime::clock::now_ms(),
         }))
     }
 

@@ -13,11 +13,14 @@ use tonic::{Code, Request, Response, Status};
 
 use super::resolve::resolve;
 use super::watch::{FollowEvents, Watch};
-use super::{peer, refuse};
+use super::{
+    logs::{known_node, pattern, unselectable},
+    peer, refuse,
+};
 use crate::changes::Changes;
 use crate::compile::Compiler;
 use crate::driver::Handle;
-use crate::logs::{Logs, read};
+use crate::logs::{Logs, Which, read};
 use crate::sessions::Progress;
 use crate::view::{self, Detail};
 
@@ -196,6 +199,17 @@ impl Jobs {
         let job = self.resolve(&request.job).await?;
         let node = Some(request.node).filter(|node| !node.is_empty()).map(NodeId::new).transpose();
         let node = node.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        if request.follow && request.until_ms > 0 {
+            return Err(Status::invalid_argument("logs are followed to their end, or read until a time; not both"));
+        }
+        let which = match (request.attempt, request.previous) {
+            (None, false) => Which::Newest,
+            (None, true) => Which::Previous,
+            (Some(number), false) => Which::Number(number),
+            (Some(_), true) => {
+                return Err(Status::invalid_argument("one attempt is named by its number, or as the previous one"));
+            }
+        };
         let wanted = read::Wanted {
             job,
             follow: request.follow,
@@ -203,14 +217,19 @@ impl Jobs {
             stage: request.stage,
             node,
             tail: request.tail,
-            attempt: request.attempt,
+            which,
+            since_ms: request.since_ms,
+            until_ms: request.until_ms,
+            grep: pattern(&request.grep)?,
+            times: request.times,
         };
         let check = wanted.clone();
         let look = move |world: &planner::World| {
-            crate::logs::select(world, &check.job, &check.stage, check.attempt).map(|_| ())
+            let selected = crate::logs::select(world, &check.job, &check.stage, check.which);
+            selected.map_err(|error| unselectable(world, &check, &error))?;
+            check.node.as_ref().map_or(Ok(()), |node| known_node(world, &check.job, node))
         };
-        let selected = self.driver.read(look).await?;
-        selected.map_err(|error| Status::not_found(error.to_string()))?;
+        self.driver.read(look).await??;
         Ok(wanted)
     }
 }

@@ -3,6 +3,8 @@
 pub mod checkpoints;
 pub mod cluster;
 pub mod jobs;
+mod logs;
+mod nearest;
 pub mod nodes;
 pub(crate) mod peer;
 mod refusal;

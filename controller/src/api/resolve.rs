@@ -1,13 +1,19 @@
 //! Which job a word means.
 
+use std::collections::BTreeMap;
+
 use model::{Job, JobId};
 use planner::World;
 use tonic::{Code, Status};
 
+use super::nearest::did_you_mean;
 use super::refuse;
 
-/// The job that `word` means: an id, `last`, a name (the newest of it), or a
-/// prefix of one id only.
+/// Candidates of an ambiguous word that are listed.
+const CANDIDATES: usize = 5;
+
+/// The job that `word` means: an id, `last`, a name (the newest of it), a prefix of
+/// one id only, or else of one name only.
 pub(super) fn resolve(world: &World, word: &str) -> Result<JobId, Status> {
     let newest = |jobs: &mut dyn Iterator<Item = &Job>| {
         jobs.max_by_key(|job| (job.submitted, job.id.clone())).map(|job| job.id.clone())
@@ -23,51 +29,53 @@ pub(super) fn resolve(world: &World, word: &str) -> Result<JobId, Status> {
     if let Some(id) = newest(&mut world.jobs.values().filter(|job| job.name.as_str() == word)) {
         return Ok(id);
     }
-    let mut begun = world.jobs.keys().filter(|id| !word.is_empty() && id.as_str().starts_with(word));
-    match (begun.next(), begun.next()) {
-        (Some(one), None) => Ok(one.clone()),
-        (Some(one), Some(other)) => Err(refuse(
-            Code::InvalidArgument,
-            format!("`{}` begins several job ids: `{one}`, `{other}`, …", word.escape_debug()),
-            Some("give more of the id".to_owned()),
-        )),
-        (None, _) => Err(unknown(world, word)),
-    }
-}
-
-fn unknown(world: &World, word: &str) -> Status {
-    let mut near: Vec<(usize, &str)> = world
-        .jobs
-        .values()
-        .map(|job| (distance(word, job.name.as_str()), job.name.as_str()))
-        .filter(|(far, name)| *far <= 2 + word.chars().count() / 4 || (!word.is_empty() && name.contains(word)))
-        .collect();
-    near.sort_unstable();
-    near.dedup();
-    let names: Vec<String> = near.iter().take(3).map(|(_, name)| format!("`{name}`")).collect();
-    let hint = if names.is_empty() {
-        "list all jobs: qctl ps -a".to_owned()
-    } else {
-        format!("did you mean {}?", names.join(" or "))
-    };
-    let shown: String = word.chars().take(64).collect();
-    refuse(Code::NotFound, format!("there is no job `{}`", shown.escape_debug()), Some(hint))
-}
-
-/// Levenshtein distance of the first 64 characters.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(64).enumerate() {
-        let mut corner = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let substituted = corner + usize::from(x != *y);
-            corner = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(corner + 1);
+    if !word.is_empty() {
+        let ids: Vec<&Job> = world.jobs.values().filter(|job| job.id.as_str().starts_with(word)).collect();
+        if let Some(found) = only("job ids", word, &ids, |job| job.id.as_str())? {
+            return Ok(found.id.clone());
+        }
+        // Of each name the newest job, as for a whole name.
+        let mut named: BTreeMap<&str, &Job> = BTreeMap::new();
+        for job in world.jobs.values().filter(|job| job.name.as_str().starts_with(word)) {
+            let kept = named.entry(job.name.as_str()).or_insert(job);
+            if (job.submitted, &job.id) > (kept.submitted, &kept.id) {
+                *kept = job;
+            }
+        }
+        let named: Vec<&Job> = named.into_values().collect();
+        if let Some(found) = only("names", word, &named, |job| job.name.as_str())? {
+            return Ok(found.id.clone());
         }
     }
-    row[b.len()]
+    let shown: String = word.chars().take(64).collect();
+    let hint = did_you_mean(word, world.jobs.values().map(|job| job.name.as_str()), "list all jobs: qctl ps -a");
+    Err(refuse(Code::NotFound, format!("there is no job `{}`", shown.escape_debug()), Some(hint)))
+}
+
+/// The one job of `found`, `None` of none; several are listed, the newest first.
+fn only<'w>(
+    what: &str,
+    word: &str,
+    found: &[&'w Job],
+    called: impl Fn(&'w Job) -> &'w str,
+) -> Result<Option<&'w Job>, Status> {
+    if found.len() < 2 {
+        return Ok(found.first().copied());
+    }
+    let mut newest = found.to_vec();
+    newest.sort_by_key(|job| std::cmp::Reverse((job.submitted, &job.id)));
+    let shown = newest.iter().take(CANDIDATES).map(|job| {
+        let other = if called(job) == job.id.as_str() { job.name.as_str() } else { job.id.as_str() };
+        format!("`{}` ({other})", called(job))
+    });
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    let rest = newest.len().saturating_sub(CANDIDATES);
+    let rest = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    Err(refuse(
+        Code::InvalidArgument,
+        format!("`{}` begins several {what}: {shown}{rest}", word.escape_debug()),
+        Some("give more of it".to_owned()),
+    ))
 }
 
 #[cfg(test)]
@@ -88,7 +96,15 @@ mod tests {
     #[test]
     fn words_mean_ids_names_prefixes_and_the_last() {
         let world = world();
-        for (word, id) in [("jaa1", "jaa1"), ("train", "jab2"), ("jb", "jb3"), ("jaa", "jaa1"), ("last", "jab2")] {
+        for (word, id) in [
+            ("jaa1", "jaa1"),
+            ("train", "jab2"),
+            ("jb", "jb3"),
+            ("jaa", "jaa1"),
+            ("last", "jab2"),
+            ("conv", "jb3"),
+            ("tr", "jab2"),
+        ] {
             assert_eq!(resolve(&world, word).unwrap().as_str(), id, "{word}");
         }
     }
@@ -96,7 +112,9 @@ mod tests {
     #[test]
     fn what_means_nothing_is_refused_with_the_nearest_names() {
         let world = world();
-        assert_eq!(resolve(&world, "ja").unwrap_err().code(), Code::InvalidArgument);
+        let several = resolve(&world, "ja").unwrap_err();
+        let said = "`ja` begins several job ids: `jab2` (train), `jaa1` (train)";
+        assert_eq!((several.code(), several.message()), (Code::InvalidArgument, said));
         let missing = resolve(&world, "trian").unwrap_err();
         assert_eq!((missing.code(), missing.message()), (Code::NotFound, "there is no job `trian`"));
         let hint = |status: &Status| status.metadata().get("qctl-hint").unwrap().to_str().unwrap().to_owned();

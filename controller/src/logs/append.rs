@@ -69,6 +69,10 @@ impl Logs {
         };
         let mut held = file.metadata()?.len();
         let mut done = false;
+        let new = |chunk: &Chunk| chunk.offset <= held && chunk.offset.saturating_add(chunk.data.len() as u64) > held;
+        if chunks.iter().any(new) {
+            super::times::note(&self.times_path(source), held, runtime::clock::now_ms())?;
+        }
         for chunk in chunks {
             let end = chunk.offset.saturating_add(chunk.data.len() as u64);
             if chunk.offset <= held && end > held {

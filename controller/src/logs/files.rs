@@ -69,6 +69,11 @@ impl Logs {
         self.path(source).with_extension("done")
     }
 
+    /// Where it is kept when the source's bytes arrived.
+    pub(super) fn times_path(&self, source: &Source) -> PathBuf {
+        self.path(source).with_extension("times")
+    }
+
     /// Sources of an attempt, by node and natural order of their names.
     pub(super) fn sources(&self, attempt: &AttemptId) -> Vec<Source> {
         let mut found = Vec::new();

@@ -9,6 +9,7 @@ pub(crate) mod push;
 pub(crate) mod read;
 mod select;
 mod tail;
+mod times;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -18,7 +19,7 @@ use model::JobId;
 
 pub use append::Chunk;
 pub use files::{Source, SourceName};
-pub use select::{Selected, Unselectable, select};
+pub use select::{Selected, Unselectable, Which, select};
 
 use crate::changes::Changes;
 

@@ -8,12 +8,14 @@ use std::time::{Duration, Instant};
 
 use model::{JobId, NodeId, StageName};
 use proto::v1;
+use regex::bytes::Regex;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-use super::tail::{last_lines, next_lines};
-use super::{Logs, Selected, Source, select};
+use super::tail::{last_lines, line_start, matching, next_lines};
+use super::times::Times;
+use super::{Logs, Selected, Source, Which, select};
 use crate::driver::Handle;
 
 /// How long the files of what has ended may still grow: agents push behind.
@@ -36,7 +38,14 @@ pub(crate) struct Wanted {
     pub(crate) stage: String,
     pub(crate) node: Option<NodeId>,
     pub(crate) tail: Option<u64>,
-    pub(crate) attempt: Option<u32>,
+    pub(crate) which: Which,
+    /// Times between which lines must have arrived, in milliseconds since 1970; 0 = any.
+    pub(crate) since_ms: u64,
+    pub(crate) until_ms: u64,
+    /// What a line must match.
+    pub(crate) grep: Option<Regex>,
+    /// Whether batches say when their bytes arrived.
+    pub(crate) times: bool,
 }
 
 /// The sending side of `Logs`.
@@ -55,6 +64,8 @@ struct Cursor {
     source: Source,
     stage: StageName,
     offset: u64,
+    /// Where to stop.
+    end: Option<u64>,
 }
 
 impl Reader {
@@ -116,7 +127,7 @@ impl Reader {
     async fn select(&self) -> Result<Selected, Status> {
         let wanted = self.wanted.clone();
         self.driver
-            .read(move |world| select(world, &wanted.job, &wanted.stage, wanted.attempt))
+            .read(move |world| select(world, &wanted.job, &wanted.stage, wanted.which))
             .await
             .map_err(|error| Status::unavailable(error.to_string()))?
             .map_err(|error| Status::not_found(error.to_string()))
@@ -134,14 +145,8 @@ impl Reader {
                     if !passes || known.insert(source.clone(), ()).is_some() {
                         continue;
                     }
-                    let offset = match wanted.tail {
-                        Some(lines) if first => {
-                            let file = File::open(logs.path(&source))?;
-                            last_lines(&file, file.metadata()?.len(), lines)?
-                        }
-                        Some(_) | None => 0,
-                    };
-                    found.push(Cursor { source, stage: stage.clone(), offset });
+                    let (offset, end) = span(&logs, &source, &wanted, first)?;
+                    found.push(Cursor { source, stage: stage.clone(), offset, end });
                 }
             }
             Ok((known, found))
@@ -156,11 +161,11 @@ impl Reader {
     async fn read_round(&mut self, rest: bool) -> Result<bool, Status> {
         let mut any = false;
         for at in 0..self.cursors.len() {
-            let (logs, cursor) = (self.logs.clone(), self.cursors[at].clone());
-            let batches = blocking(move || read_turn(&logs, &cursor, rest)).await?;
+            let (logs, cursor, wanted) = (self.logs.clone(), self.cursors[at].clone(), self.wanted.clone());
+            let (batches, offset) = blocking(move || read_turn(&logs, &cursor, &wanted, rest)).await?;
+            any |= offset > self.cursors[at].offset;
+            self.cursors[at].offset = offset;
             for batch in batches {
-                any = true;
-                self.cursors[at].offset = batch.offset + batch.data.len() as u64;
                 self.out.send(Ok(batch)).await.map_err(|_| Status::cancelled("the reader went"))?;
             }
         }
@@ -180,25 +185,62 @@ impl Reader {
     }
 }
 
-fn read_turn(logs: &Logs, cursor: &Cursor, rest: bool) -> io::Result<Vec<v1::LogBatch>> {
+/// Where to begin to read a source, and where to stop. The last lines are counted for a
+/// source that is there at the beginning; of one that comes later they are all of it.
+fn span(logs: &Logs, source: &Source, wanted: &Wanted, first: bool) -> io::Result<(u64, Option<u64>)> {
+    if (wanted.tail.is_none() || !first) && wanted.since_ms == 0 && wanted.until_ms == 0 {
+        return Ok((0, None));
+    }
+    let file = File::open(logs.path(source))?;
+    let length = file.metadata()?.len();
+    let times = Times::load(&logs.times_path(source))?;
+    let mut begin = 0;
+    if wanted.since_ms > 0 && !times.is_empty() {
+        begin = times.begin(wanted.since_ms).map_or(Ok(length), |offset| line_start(&file, offset))?;
+    }
+    let end = match (wanted.until_ms, times.end(wanted.until_ms)) {
+        (0, _) | (_, None) => None,
+        (_, Some(offset)) => Some(line_start(&file, offset)?),
+    };
+    if let Some(lines) = wanted.tail.filter(|_| first) {
+        begin = begin.max(last_lines(&file, end.unwrap_or(length), lines)?);
+    }
+    Ok((begin, end))
+}
+
+/// The next batches of a source, and where it goes on.
+fn read_turn(logs: &Logs, cursor: &Cursor, wanted: &Wanted, rest: bool) -> io::Result<(Vec<v1::LogBatch>, u64)> {
     let file = File::open(logs.path(&cursor.source))?;
     let mut offset = cursor.offset;
-    let mut batches = Vec::new();
-    while batches.len() < TURN
-        && let Some(data) = next_lines(&file, offset, rest)?
+    let mut pieces: Vec<(u64, Vec<u8>)> = Vec::new();
+    let mut blocks = 0;
+    while blocks < TURN
+        && cursor.end.is_none_or(|end| offset < end)
+        && let Some(mut data) = next_lines(&file, offset, rest)?
     {
-        let length = data.len() as u64;
-        batches.push(v1::LogBatch {
-            attempt: cursor.source.attempt.to_string(),
-            source: cursor.source.name.as_str().to_owned(),
-            stage: cursor.stage.to_string(),
-            node: cursor.source.node.to_string(),
-            offset,
-            data: data.into(),
-        });
-        offset += length;
+        if let Some(end) = cursor.end {
+            data.truncate(usize::try_from(end - offset).unwrap_or(usize::MAX));
+        }
+        blocks += 1;
+        let begin = offset;
+        offset += data.len() as u64;
+        match &wanted.grep {
+            Some(pattern) => pieces.extend(matching(&data, pattern).map(|(at, run)| (begin + at, run.to_vec()))),
+            None => pieces.push((begin, data)),
+        }
     }
-    Ok(batches)
+    let wants_times = wanted.times && !pieces.is_empty();
+    let times = if wants_times { Times::load(&logs.times_path(&cursor.source))? } else { Times::default() };
+    let batch = |(offset, data): (u64, Vec<u8>)| v1::LogBatch {
+        attempt: cursor.source.attempt.to_string(),
+        source: cursor.source.name.as_str().to_owned(),
+        stage: cursor.stage.to_string(),
+        node: cursor.source.node.to_string(),
+        offset,
+        marks: times.within(offset, offset + data.len() as u64),
+        data: data.into(),
+    };
+    Ok((pieces.into_iter().map(batch).collect(), offset))
 }
 
 async fn any_change(receivers: &mut BTreeMap<JobId, watch::Receiver<u64>>) {

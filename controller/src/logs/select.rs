@@ -28,13 +28,25 @@ pub enum Unselectable {
     },
 }
 
-/// Selects attempts of `job`: of one stage or all, the one with `number` or the
-/// newest of each task. Of a stage that was taken over, those of its origin.
+/// Which attempt of each task.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Which {
+    /// The one that runs, or ran last.
+    #[default]
+    Newest,
+    /// The one before the newest.
+    Previous,
+    /// The one with this number.
+    Number(u32),
+}
+
+/// Selects attempts of `job`, of one stage or all. Of a stage that was taken over,
+/// those of its origin.
 ///
 /// # Errors
 ///
 /// [`Unselectable`] if the job or the stage is not there.
-pub fn select(world: &World, job: &JobId, stage: &str, number: Option<u32>) -> Result<Selected, Unselectable> {
+pub fn select(world: &World, job: &JobId, stage: &str, which: Which) -> Result<Selected, Unselectable> {
     let job = world.jobs.get(job).ok_or_else(|| Unselectable::Gone(job.clone()))?;
     if !stage.is_empty() && !job.stages.iter().any(|s| s.name.as_str() == stage) {
         let have: Vec<String> = job.stages.iter().map(|s| format!("`{}`", s.name)).collect();
@@ -45,7 +57,7 @@ pub fn select(world: &World, job: &JobId, stage: &str, number: Option<u32>) -> R
         selected.over &= phase::job(world, job).is_over() || wanted.tasks.iter().all(|task| task.state.is_over());
         let (owner, source) = origin(world, job, wanted);
         for (index, task) in (0..).zip(&source.tasks) {
-            if let Some(number) = chosen(task, number) {
+            if let Some(number) = chosen(task, which) {
                 let task = TaskId { job: owner.id.clone(), stage: source.name.clone(), index };
                 selected.attempts.push((wanted.name.clone(), AttemptId { task, number }));
             }
@@ -64,7 +76,7 @@ fn origin<'w>(world: &'w World, job: &'w Job, stage: &'w Stage) -> (&'w Job, &'w
     found().unwrap_or((job, stage))
 }
 
-fn chosen(task: &Task, number: Option<u32>) -> Option<u32> {
+fn chosen(task: &Task, which: Which) -> Option<u32> {
     let active = match &task.state {
         TaskState::Active(attempt) => Some(attempt.number),
         TaskState::Waiting { .. }
@@ -73,10 +85,13 @@ fn chosen(task: &Task, number: Option<u32>) -> Option<u32> {
         | TaskState::Cancelled { .. }
         | TaskState::Skipped => None,
     };
-    let past = task.history.iter().map(|past| past.number);
-    match number {
-        Some(wanted) => past.chain(active).find(|n| *n == wanted),
-        None => active.or(past.max()),
+    let mut numbers: Vec<u32> = task.history.iter().map(|past| past.number).chain(active).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    match which {
+        Which::Newest => numbers.last().copied(),
+        Which::Previous => numbers.iter().rev().nth(1).copied(),
+        Which::Number(wanted) => numbers.into_iter().find(|number| *number == wanted),
     }
 }
 

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 
+use regex::bytes::Regex;
+
 /// Largest batch and read, in bytes.
 pub(super) const BLOCK: usize = 64 << 10;
 
@@ -59,6 +61,40 @@ pub(super) fn next_lines(file: &File, offset: u64, rest: bool) -> io::Result<Opt
     Ok(Some(block))
 }
 
+/// The beginning of the first line that begins at `offset` or behind it.
+pub(super) fn line_start(file: &File, offset: u64) -> io::Result<u64> {
+    let Some(mut at) = offset.checked_sub(1) else { return Ok(0) };
+    let mut block = vec![0; BLOCK];
+    loop {
+        let read = file.read_at(&mut block, at)?;
+        match block[..read].iter().position(|byte| *byte == b'\n') {
+            Some(newline) => return Ok(at + newline as u64 + 1),
+            None if read == 0 => return Ok(at.max(offset)),
+            None => at += read as u64,
+        }
+    }
+}
+
+/// Runs of whole lines that match `pattern`, each with its place in `data`.
+pub(super) fn matching<'a>(data: &'a [u8], pattern: &'a Regex) -> impl Iterator<Item = (u64, &'a [u8])> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let mut begin = None;
+        while at < data.len() {
+            let end = data[at..].iter().position(|byte| *byte == b'\n').map_or(data.len(), |newline| at + newline + 1);
+            let line = &data[at..end];
+            let matches = pattern.is_match(line.strip_suffix(b"\n").unwrap_or(line));
+            match (matches, begin) {
+                (true, None) => begin = Some(at),
+                (false, Some(begin)) => return Some((begin as u64, &data[begin..at])),
+                (true, Some(_)) | (false, None) => {}
+            }
+            at = end;
+        }
+        begin.map(|begin: usize| (begin as u64, &data[begin..]))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +126,28 @@ mod tests {
         let long: Vec<u8> = (0..40_000).flat_map(|n| format!("line {n}\n").into_bytes()).collect();
         let start = last_lines(&file(&long), long.len() as u64, 30_000).unwrap();
         assert!(long[usize::try_from(start).unwrap()..].starts_with(b"line 10000\n"));
+    }
+
+    #[test]
+    fn lines_are_found_from_any_place() {
+        let text = file(b"ab\ncd\nef");
+        for (offset, start) in [(0, 0), (1, 3), (3, 3), (4, 6), (6, 6), (7, 8), (8, 8)] {
+            assert_eq!(line_start(&text, offset).unwrap(), start, "{offset}");
+        }
+    }
+
+    #[test]
+    fn matching_lines_come_in_runs_with_their_places() {
+        let runs = |pattern: &str| {
+            let pattern = Regex::new(pattern).unwrap();
+            let runs =
+                matching(b"a1\na2\nb\n\na3", &pattern).map(|(at, run)| (at, String::from_utf8_lossy(run).into_owned()));
+            runs.collect::<Vec<_>>()
+        };
+        assert_eq!(runs("a"), [(0, "a1\na2\n".to_owned()), (9, "a3".to_owned())]);
+        assert_eq!(runs("^b$"), [(6, "b\n".to_owned())]);
+        assert_eq!(runs("^$"), [(8, "\n".to_owned())]);
+        assert!(runs("z").is_empty());
     }
 
     #[test]

@@ -71,7 +71,29 @@ async fn pushed_bytes_are_held_once_and_read_by_rank_and_tail() {
     let tail = v1::LogsRequest { tail: Some(1), ranks: vec![1], ..of("hello") };
     assert_eq!(read(&cluster, tail).await, [line("worker_1", "cd\n")]);
     let elsewhere = v1::LogsRequest { node: "n2".into(), ..of("hello") };
-    assert!(read(&cluster, elsewhere).await.is_empty());
+    let refused = cluster.jobs().logs(elsewhere).await.unwrap_err();
+    assert_eq!((refused.code(), refused.message()), (Code::NotFound, "there is no node `n2`"));
+    let grep = v1::LogsRequest { grep: "^c".into(), ..of("hello") };
+    assert_eq!(read(&cluster, grep).await, [line("worker_1", "cd\n")]);
+    let future = v1::LogsRequest { since_ms: u64::MAX / 2, ..of("hello") };
+    assert!(read(&cluster, future).await.is_empty());
+    let past = v1::LogsRequest { until_ms: 1, ..of("hello") };
+    assert!(read(&cluster, past).await.is_empty());
+    let ever = v1::LogsRequest { since_ms: 1, until_ms: u64::MAX, ..of("hello") };
+    assert_eq!(read(&cluster, ever).await, all);
+    let previous = v1::LogsRequest { previous: true, ..of("hello") };
+    assert!(read(&cluster, previous).await.is_empty());
+    let timed = v1::LogsRequest { times: true, ranks: vec![10], ..of("hello") };
+    let batch = within(cluster.jobs().logs(timed).await.unwrap().into_inner().message()).await.unwrap().unwrap();
+    assert_eq!(batch.marks.iter().map(|mark| mark.offset).collect::<Vec<_>>(), [0]);
+    for wrong in [
+        v1::LogsRequest { grep: "[".into(), ..of("hello") },
+        v1::LogsRequest { follow: true, until_ms: 1, ..of("hello") },
+        v1::LogsRequest { attempt: Some(1), previous: true, ..of("hello") },
+    ] {
+        let refused = cluster.jobs().logs(wrong.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{wrong:?}");
+    }
     let stage = v1::LogsRequest { stage: "trian".into(), ..of("hello") };
     let refused = cluster.jobs().logs(stage).await.unwrap_err();
     assert_eq!((refused.code(), refused.message()), (Code::NotFound, "the job has no stage `trian`; it has `hello`"));

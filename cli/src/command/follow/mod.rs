@@ -143,7 +143,8 @@ pub(crate) async fn follow_until(
     }
 }
 
-async fn left_while_waiting(
+/// Pauses before another try; whether Ctrl-C was pressed meanwhile.
+pub(crate) async fn left_while_waiting(
     pause: Duration,
     interrupted: &mut Pin<&mut impl Future<Output = std::io::Result<()>>>,
 ) -> bool {
