@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use proto::v1::{Output, assignment::Body};
+use proto::v1::{Failure, Output, assignment::Body};
 
 use super::failure;
 use super::readers::Readers;
@@ -31,7 +31,8 @@ impl Watching<'_> {
         let stopped = self.seat.note.stopped;
         if let Some((index, process)) = unclean.first() {
             if stopped {
-                return End::default();
+                // Those that waited for it on other nodes may have been heard first.
+                return self.early_leaver().map_or_else(End::default, failed);
             }
             let exit = self.exits.iter().find(|e| e.index == *index).cloned().unwrap_or_default();
             let mut failure = failure::of_process(&self.seat.host.node, process, &exit);
@@ -44,6 +45,14 @@ impl Watching<'_> {
             return failed(failure);
         }
         self.end_of_clean(stopped)
+    }
+
+    /// A rank that returned 0 by itself although the work was not done.
+    fn early_leaver(&self) -> Option<Failure> {
+        let Readers::Train(reader) = &self.readers else { return None };
+        let left = self.exits.iter().find(|e| e.clean() && !e.stopping && self.is_rank(e.index))?;
+        let process = self.launch.processes.get(left.index).filter(|_| !self.readers.proves_done())?;
+        Some(failure::stopped_short(&self.seat.host.node, process, left, reader.course.next()))
     }
 
     fn clean(&self, index: usize) -> bool {
@@ -87,8 +96,11 @@ impl Watching<'_> {
                     Some(iteration) => {
                         let last = self.launch.processes.iter().rposition(|p| p.rank.is_some()).unwrap_or_default();
                         let exit = self.exits.iter().find(|e| e.index == last).cloned().unwrap_or_default();
-                        let failure =
-                            self.launch.processes.get(last).map(|p| failure::stopped_short(node, p, &exit, iteration));
+                        let failure = self
+                            .launch
+                            .processes
+                            .get(last)
+                            .map(|p| failure::stopped_short(node, p, &exit, Some(iteration)));
                         End { ok: false, output, failure }
                     }
                 }

@@ -54,7 +54,8 @@ pub(super) fn of_process(node: &str, process: &Process, exit: &Exit) -> Failure 
         (None, Some(code), _) => {
             failure.cause = "exit".into();
             failure.code = code;
-            failure.message = format!("{who} exited with code {code}{said}");
+            let victim = if evidence::is_victims(&failure.evidence) { "; it had lost a peer" } else { "" };
+            failure.message = format!("{who} exited with code {code}{said}{victim}");
         }
         (None, None, Some(signal)) => {
             failure.cause = "signal".into();
@@ -71,17 +72,19 @@ pub(super) fn of_process(node: &str, process: &Process, exit: &Exit) -> Failure 
     failure
 }
 
-/// The failure of ranks that returned 0 before their work was done.
+/// The failure of ranks that returned 0 before their work was done: before
+/// `iteration`, if a rank that tells is on this node.
 #[must_use]
-pub(super) fn stopped_short(node: &str, process: &Process, exit: &Exit, iteration: u64) -> Failure {
+pub(super) fn stopped_short(node: &str, process: &Process, exit: &Exit, iteration: Option<u64>) -> Failure {
     let rank = process.rank.unwrap_or_default();
+    let before = iteration.map_or("before the others were done".to_owned(), |next| format!("before iteration {next}"));
     Failure {
         node: node.to_owned(),
         rank: process.rank,
         cause: "exit".into(),
         code: 0,
         at_ms: exit.wall_ms,
-        message: format!("rank {rank} exited before iteration {iteration} with code 0"),
+        message: format!("rank {rank} exited {before} with code 0"),
         hint: "look in its log for what made it leave: `--exit-interval`, `--exit-duration-in-mins`, a SIGTERM".into(),
         evidence: evidence::choose(&last_lines(process)),
     }

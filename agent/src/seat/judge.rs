@@ -77,6 +77,12 @@ impl Course {
         self.last = iteration;
     }
 
+    /// The iteration behind the last logged one; `None` where none was logged.
+    #[must_use]
+    pub fn next(&self) -> Option<u64> {
+        (self.last > 0).then_some(self.last + 1)
+    }
+
     /// The iteration that ranks stopped before although they returned 0;
     /// `None` if nothing speaks against their word.
     #[must_use]

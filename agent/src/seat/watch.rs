@@ -206,7 +206,7 @@ impl<'a> Watching<'a> {
             && !self.readers.proves_done()
         {
             let process = self.launch.processes.get(left.index)?;
-            return Some(failure::stopped_short(node, process, left, reader.course.last + 1));
+            return Some(failure::stopped_short(node, process, left, reader.course.next()));
         }
         Some(failure::of_process(node, self.launch.processes.get(index)?, exit))
     }
@@ -299,6 +299,7 @@ impl<'a> Watching<'a> {
             return;
         };
         let (done, last, goal) = (reader.course.done, reader.course.last, reader.course.goal);
+        let next = reader.course.next();
         // Logs of any kind are a sign of life: a save at the end takes its time.
         let life = last + self.launch.processes.iter().map(|p| file_size(&p.stdout)).sum::<u64>();
         match self.early {
@@ -306,7 +307,7 @@ impl<'a> Watching<'a> {
                 if since.elapsed() > EARLY_LIMIT && !done && (goal == 0 || last < goal) {
                     let Some(process) = self.launch.processes.get(left.index) else { return };
                     let node = &self.seat.host.node;
-                    self.fail(failure::stopped_short(node, process, &left, last + 1)).await;
+                    self.fail(failure::stopped_short(node, process, &left, next)).await;
                 }
             }
             _ => self.early = Some((Instant::now(), life)),
