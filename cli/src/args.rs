@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Describe(DescribeArgs),
     /// Says why a job is as it is: why it waits, or why it failed
     Explain(JobArgs),
+    /// Sums a job up: stages, attempts, loss, speed, time lost, checkpoints
+    Report(JobArgs),
     /// Lists what happened to a job
     Events(EventsArgs),
     /// Prints what a job's processes wrote

@@ -14,6 +14,7 @@ mod man;
 mod nodes;
 mod plan;
 mod ps;
+mod report;
 mod submit;
 mod version;
 mod wait;
@@ -63,6 +64,7 @@ async fn served(command: Command, state_dir: Option<&Path>) -> Result<(), Failur
         Command::Ps(args) => ps::run(&args, client()?).await,
         Command::Describe(args) => describe::run(&args, client()?).await,
         Command::Explain(args) => explain::run(&args, client()?).await,
+        Command::Report(args) => report::run(&args, client()?).await,
         Command::Events(args) => events::run(&args, client()?).await,
         Command::Logs(args) => logs::run(args, client()?).await,
         Command::Cancel(args) => cancel::run(&args, client()?).await,

@@ -1,6 +1,6 @@
 //! Stages, as people see them.
 
-use model::{AttemptId, Job, Stage, TaskId, TaskState, Timestamp};
+use model::{AttemptId, Body, Job, Stage, TaskId, TaskState, Timestamp};
 use planner::{World, phase};
 use proto::v1;
 
@@ -33,8 +33,26 @@ pub(super) fn stage(world: &World, progress: &Progress, job: &Job, stage: &Stage
         progress: total.0,
         train: total.1,
         reused_from: stage.reused.as_ref().map(ToString::to_string).unwrap_or_default(),
+        tokens_per_step: tokens_per_step(stage),
         after: stage.after.iter().filter_map(|at| Some(job.stages.get(*at)?.name.to_string())).collect(),
     }
+}
+
+/// Sequence length times global batch size, as the trainer's command line says; 0 = unknown.
+fn tokens_per_step(stage: &Stage) -> u64 {
+    let train = stage.tasks.iter().find_map(|task| match &task.body {
+        Body::Train(train) => Some(train),
+        Body::Preflight(_) | Body::Engine(_) | Body::Run { .. } => None,
+    });
+    // As the script's own parser: the last of several counts.
+    let number = |args: &[String], flag: &str| {
+        let at = args.iter().rposition(|word| word == flag)?;
+        args.get(at + 1)?.parse::<u64>().ok()
+    };
+    let tokens = train.and_then(|train| {
+        number(&train.args, "--seq-length")?.checked_mul(number(&train.args, "--global-batch-size")?)
+    });
+    tokens.unwrap_or(0)
 }
 
 /// When its first attempt was placed.
