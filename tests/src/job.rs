@@ -95,7 +95,9 @@ impl Lab {
 }
 
 impl Event {
-    fn read(value: &Value) -> Self {
+    /// One line of `qctl events -o json`.
+    #[must_use]
+    pub fn read(value: &Value) -> Self {
         let number = |key: &str| value[key].as_u64().unwrap_or_else(|| panic!("`{key}` is a number: {value}"));
         let evidence = value["evidence"].as_array().into_iter().flatten();
         Self {

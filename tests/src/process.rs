@@ -11,6 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 pub struct Process {
     /// Its id.
     pub pid: u32,
+    /// The process that started it, or the one that took it over.
+    pub parent: u32,
     /// Clock ticks from boot to its start; with the id it names one process for ever.
     pub start: u64,
     /// Command line.
@@ -27,6 +29,7 @@ impl Process {
     pub fn read(pid: u32) -> Option<Self> {
         let directory = PathBuf::from(format!("/proc/{pid}"));
         let start = start_of_living(pid)?;
+        let parent = fields_of_living(pid)?.get(1)?.parse().ok()?;
         let words = |name: &str| {
             let bytes = fs::read(directory.join(name)).ok()?;
             let words = bytes.split(|byte| *byte == 0).filter(|word| !word.is_empty());
@@ -38,6 +41,7 @@ impl Process {
         });
         Some(Self {
             pid,
+            parent,
             start,
             argv: words("cmdline")?,
             env: pairs.collect(),
@@ -101,14 +105,16 @@ pub fn of_root(root: &Path) -> Vec<Process> {
 
 /// Field 22 of `/proc/<pid>/stat`; none for what has ended, even if nobody has collected it yet.
 fn start_of_living(pid: u32) -> Option<u64> {
+    fields_of_living(pid)?.get(19)?.parse().ok()
+}
+
+/// `/proc/<pid>/stat` from field 3 on.
+fn fields_of_living(pid: u32) -> Option<Vec<String>> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name, in parentheses, may hold anything.
-    let mut fields = stat.get(stat.rfind(')')? + 2..)?.split(' ');
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
+    let fields: Vec<String> = stat.get(stat.rfind(')')? + 2..)?.split(' ').map(str::to_owned).collect();
+    let ended = fields.first().is_none_or(|state| matches!(state.as_str(), "Z" | "X"));
+    (!ended).then_some(fields)
 }
 
 #[cfg(test)]

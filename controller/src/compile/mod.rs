@@ -58,9 +58,31 @@ impl Compiler {
         let wanted = wanted(&spec);
         let looks = wanted != spec::plan::Wanted::default();
         let checks = spec.stages.iter().any(|stage| matches!(stage.body, spec::spec::StageBody::Preflight(_)));
-        let nodes = if looks || checks { self.wait_for_agents(device).await? } else { self.ready(device).await? };
-        let (survey, remarks) = self.look(&spec, &wanted, &nodes).await;
-        let pipeline = spec::plan::compile(&spec, &survey).map_err(|problems| parse::refused(&problems, &remarks))?;
+        let until = tokio::time::Instant::now() + self.wait;
+        let mut arrivals = self.agents.arrivals();
+        let (nodes, seen) = loop {
+            arrivals.mark_unchanged();
+            let nodes =
+                if looks || checks { self.wait_for_agents(device, until).await? } else { self.ready(device).await? };
+            let seen = self.look(&spec, &wanted, &nodes).await;
+            if seen.answered {
+                break (nodes, seen);
+            }
+            // Those that were asked went: whoever comes next is asked.
+            let waited = tokio::time::timeout_at(until, arrivals.changed()).await;
+            if !matches!(waited, Ok(Ok(()))) {
+                return Err(refuse(
+                    Code::FailedPrecondition,
+                    format!(
+                        "no agent stayed connected while the job's files were looked at: {}",
+                        seen.unseen.join("; ")
+                    ),
+                    Some("try again once the agents are up: qctl nodes".to_owned()),
+                ));
+            }
+        };
+        let refused = |problems: Vec<_>| parse::refused(&problems, &seen.unseen);
+        let pipeline = spec::plan::compile(&spec, &seen.survey).map_err(refused)?;
         let warnings = warnings(&pipeline);
         let mut job = lower::job(&pipeline, request, owner, &nodes)?;
         let reused = self.take_over(&mut job).await?;
@@ -78,8 +100,7 @@ impl Compiler {
 
     /// As [`Self::ready`], but waits for the first: agents come back one after
     /// the other when a controller has just started.
-    async fn wait_for_agents(&self, device: DeviceKind) -> Result<Vec<Ready>, Status> {
-        let until = tokio::time::Instant::now() + self.wait;
+    async fn wait_for_agents(&self, device: DeviceKind, until: tokio::time::Instant) -> Result<Vec<Ready>, Status> {
         let mut arrivals = self.agents.arrivals();
         loop {
             arrivals.mark_unchanged();

@@ -9,6 +9,7 @@ use spec::arguments::msrun;
 use spec::plan::{Pipeline, outline, wanted};
 use tonic::Status;
 
+use super::survey::Seen;
 use super::{Compiler, lower, parse, warnings};
 use crate::assignment::kind_name;
 
@@ -21,7 +22,7 @@ impl Compiler {
         let spec = parse::parse(request)?;
         let wanted = wanted(&spec);
         let nodes = self.ready(lower::device(spec.runtime.device)).await?;
-        let (survey, mut unseen) = self.look(&spec, &wanted, &nodes).await;
+        let Seen { survey, mut unseen, .. } = self.look(&spec, &wanted, &nodes).await;
         let outline = outline(&spec, &survey).map_err(|problems| parse::refused(&problems, &unseen))?;
         unseen.extend(outline.unseen);
         let mut job = lower::job(&outline.pipeline, request, owner, &nodes)?;

@@ -15,33 +15,51 @@ const ASKED: usize = 3;
 
 impl Compiler {
     /// Asks agents until one has seen everything, and keeps the best answer.
-    ///
-    /// Beside it, what could not be seen and why, a sentence each.
-    pub(super) async fn look(&self, spec: &Spec, wanted: &Wanted, nodes: &[Ready]) -> (Survey, Vec<String>) {
+    pub(super) async fn look(&self, spec: &Spec, wanted: &Wanted, nodes: &[Ready]) -> Seen {
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let hosts: BTreeSet<&str> = nodes.iter().map(|node| node.boot_id.as_str()).collect();
         let empty = Survey { hosts: count(hosts.len()), agents: count(nodes.len()), ..Survey::default() };
         if *wanted == Wanted::default() {
-            return (empty, Vec::new());
+            return Seen { survey: empty, unseen: Vec::new(), answered: true };
         }
-        let mut best: Option<(Survey, Vec<String>)> = None;
+        let mut best: Option<Seen> = None;
         for node in nodes.iter().take(ASKED) {
             let (mut survey, mut remarks) = (empty.clone(), Vec::new());
+            let mut answered = true;
             match self.surveys.ask(&node.id, question(spec, wanted)).await {
                 Ok(answer) => read(wanted, answer, &mut survey, &mut remarks),
-                Err(error) => remarks.push(error.to_string()),
+                Err(error) => {
+                    remarks.push(error.to_string());
+                    answered = false;
+                }
             }
-            let remarks: Vec<String> =
+            let unseen: Vec<String> =
                 remarks.into_iter().map(|remark| format!("node `{}`: {remark}", node.id)).collect();
-            let whole = remarks.is_empty();
-            if best.as_ref().is_none_or(|(_, fewest)| remarks.len() < fewest.len()) {
-                best = Some((survey, remarks));
+            let whole = unseen.is_empty();
+            let seen = Seen { survey, unseen, answered };
+            if best.as_ref().is_none_or(|best| seen.is_better_than(best)) {
+                best = Some(seen);
             }
             if whole {
                 break;
             }
         }
-        best.unwrap_or((empty, Vec::new()))
+        best.unwrap_or(Seen { survey: empty, unseen: Vec::new(), answered: false })
+    }
+}
+
+/// What one agent saw.
+pub(super) struct Seen {
+    pub(super) survey: Survey,
+    /// What could not be seen and why, a sentence each.
+    pub(super) unseen: Vec<String>,
+    /// Whether an agent answered at all: one that went while it was asked says nothing about files.
+    pub(super) answered: bool,
+}
+
+impl Seen {
+    fn is_better_than(&self, other: &Self) -> bool {
+        (!self.answered, self.unseen.len()) < (!other.answered, other.unseen.len())
     }
 }
 

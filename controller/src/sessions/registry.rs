@@ -52,6 +52,11 @@ impl Registry {
         self.sessions.remove_if(node, |_, entry| entry.number == number);
     }
 
+    /// Number of the node's session.
+    pub(crate) fn session(&self, node: &NodeId) -> Option<u64> {
+        self.sessions.get(node).map(|entry| entry.number)
+    }
+
     /// Sends a hint, if the agent is connected and keeps up; never waits.
     pub(crate) fn tell(&self, node: &NodeId, message: v1::ControllerMessage) -> bool {
         self.sessions.get(node).is_some_and(|entry| entry.out.try_send(Ok(message)).is_ok())

@@ -61,7 +61,7 @@ impl Session {
                 tracing::info!(node = %self.node, session = self.number, "an agent is here");
                 let end = self.serve(over, stop).await;
                 self.rim.agents.unregister(&self.node, self.number);
-                self.rim.surveys.give_up(&self.node);
+                self.rim.surveys.give_up(&self.node, self.number);
                 let lost = Input::SessionLost { node: self.node.clone(), session: self.number };
                 // A driver that has stopped knows no sessions.
                 let _ = self.rim.driver.send(lost).await;

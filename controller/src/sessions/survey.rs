@@ -30,7 +30,15 @@ pub enum SurveyFailed {
 pub struct Surveys {
     agents: Arc<Registry>,
     next: Arc<AtomicU64>,
-    open: Arc<DashMap<u64, (NodeId, oneshot::Sender<v1::SurveyAnswer>)>>,
+    open: Arc<DashMap<u64, Question>>,
+}
+
+/// A question, by its id; whoever drops it gives it up.
+#[derive(Debug)]
+struct Question {
+    node: NodeId,
+    session: u64,
+    sender: oneshot::Sender<v1::SurveyAnswer>,
 }
 
 impl Surveys {
@@ -49,7 +57,8 @@ impl Surveys {
         request.id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         let id = request.id;
         let (sender, answer) = oneshot::channel();
-        self.open.insert(id, (node.clone(), sender));
+        let session = self.agents.session(node).ok_or_else(|| SurveyFailed::Unreachable(node.clone()))?;
+        self.open.insert(id, Question { node: node.clone(), session, sender });
         let message = v1::ControllerMessage { kind: Some(v1::controller_message::Kind::Survey(request)) };
         let outcome = if self.agents.tell(node, message) {
             let waited = tokio::time::timeout(LIMIT, answer).await;
@@ -63,14 +72,14 @@ impl Surveys {
 
     /// Takes an answer; only the node that was asked may give it.
     pub(crate) fn answer(&self, node: &NodeId, answer: v1::SurveyAnswer) {
-        if let Some((_, (_, sender))) = self.open.remove_if(&answer.id, |_, (asked, _)| asked == node) {
+        if let Some((_, question)) = self.open.remove_if(&answer.id, |_, question| question.node == *node) {
             // The asker may have given up.
-            let _ = sender.send(answer);
+            let _ = question.sender.send(answer);
         }
     }
 
-    /// Gives up what was asked of a node whose session ended.
-    pub(crate) fn give_up(&self, node: &NodeId) {
-        self.open.retain(|_, (asked, _)| asked != node);
+    /// Gives up what was asked through a session that ended; a later one of the node keeps its own questions.
+    pub(crate) fn give_up(&self, node: &NodeId, session: u64) {
+        self.open.retain(|_, question| question.node != *node || question.session > session);
     }
 }

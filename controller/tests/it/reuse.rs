@@ -116,3 +116,20 @@ async fn other_options_make_another_stage() {
     let reply = submit_seen(&cluster, &mut agent, other, None).await;
     assert!(reply.reused.is_empty());
 }
+
+#[tokio::test]
+async fn an_agent_that_goes_while_it_is_asked_says_nothing_about_files() {
+    let cluster = Cluster::patient().await;
+    let mut going = Agent::join(&cluster, "n1").await;
+    let mut jobs = cluster.jobs();
+    let answers = async {
+        // Asked, it goes; the next one to come is asked instead.
+        while !matches!(going.next().await, v1::controller_message::Kind::Survey(_)) {}
+        drop(going);
+        let mut coming = Agent::join(&cluster, "n1").await;
+        coming.answer_survey(|_| v1::SurveyAnswer { model_json: MODEL.into(), ..Default::default() }).await;
+        coming
+    };
+    let (reply, _coming) = within(async { tokio::join!(jobs.submit(submit(PIPELINE)), answers) }).await;
+    assert!(!reply.unwrap().into_inner().id.is_empty());
+}

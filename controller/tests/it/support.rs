@@ -46,7 +46,16 @@ impl Cluster {
         Self::start_on(tempfile::tempdir().unwrap(), Memory::new()).await
     }
 
+    /// One that waits for agents as long as a test may take.
+    pub(crate) async fn patient() -> Self {
+        Self::start_waiting(tempfile::tempdir().unwrap(), Memory::new(), LIMIT).await
+    }
+
     pub(crate) async fn start_on(dir: tempfile::TempDir, store: impl Store) -> Self {
+        Self::start_waiting(dir, store, Duration::from_millis(50)).await
+    }
+
+    async fn start_waiting(dir: tempfile::TempDir, store: impl Store, agent_wait: Duration) -> Self {
         let pki = dir.path().join("pki");
         let authority = if pki.exists() { Authority::load(&pki).unwrap() } else { Authority::create(&pki).unwrap() };
         let local = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
@@ -56,7 +65,7 @@ impl Cluster {
             identity: authority.issue(Role::Controller, "c", &local, 1).unwrap(),
             authority: Some(Authority::load(&pki).unwrap()),
             driver: driver::Config::default(),
-            agent_wait: Duration::from_millis(50),
+            agent_wait,
         };
         let controller = Controller::start(config, store).await.unwrap();
         Self { dir, authority, controller }
@@ -142,7 +151,8 @@ impl Agent {
             other => panic!("no welcome but {other:?}"),
         }
         // A beat's answer shows that the greeting was saved.
-        agent.beat(&[]).await;
+        let others = agent.beat(&[]).await;
+        agent.backlog.extend(others);
         Ok(agent)
     }
 

@@ -10,6 +10,7 @@ mod commands;
 mod control_plane_killed;
 mod engines;
 mod launchers;
+mod mixed_kills;
 mod names;
 mod pipeline;
 mod random_kills;
