@@ -134,6 +134,11 @@ impl Service for Jobs {
         Ok(Response::new(v1::CancelReply { id: id.to_string(), outcome: outcome.to_owned(), phase }))
     }
 
+    async fn restart(&self, request: Request<v1::RestartRequest>) -> Result<Response<v1::RestartReply>, Status> {
+        peer::user(&request)?;
+        Err(Status::unimplemented("this controller cannot restart jobs yet"))
+    }
+
     async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
         peer::user(&request)?;
         let wanted = self.wanted(request.into_inner()).await?;

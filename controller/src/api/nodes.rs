@@ -28,4 +28,18 @@ impl Service for Nodes {
         let nodes = self.driver.read(move |world| view::nodes(world, &progress)).await?;
         Ok(Response::new(v1::ListNodesReply { nodes }))
     }
+    async fn cordon(&self, request: Request<v1::CordonRequest>) -> Result<Response<v1::NodeReply>, Status> {
+        peer::user(&request)?;
+        Err(Status::unimplemented("this controller cannot cordon nodes yet"))
+    }
+
+    async fn uncordon(&self, request: Request<v1::UncordonRequest>) -> Result<Response<v1::NodeReply>, Status> {
+        peer::user(&request)?;
+        Err(Status::unimplemented("this controller cannot cordon nodes yet"))
+    }
+
+    async fn drain(&self, request: Request<v1::DrainRequest>) -> Result<Response<v1::NodeReply>, Status> {
+        peer::user(&request)?;
+        Err(Status::unimplemented("this controller cannot drain nodes yet"))
+    }
 }

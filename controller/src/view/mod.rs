@@ -39,6 +39,7 @@ pub(crate) fn nodes(world: &World, progress: &Progress) -> Vec<v1::NodeView> {
             health: progress.health(&record.id),
             attempts: world.seats_on(&record.id).map(|attempt| attempt.to_string()).collect(),
             quarantined: quarantined.map(|(_, attempt)| attempt.to_string()).collect(),
+            cordon: None,
         }
     };
     world.nodes.values().map(one).collect()
