@@ -12,6 +12,7 @@ use super::environment::{Environment, find_program};
 use super::{Ingredients, absolute};
 use crate::refusal::Refusal;
 use crate::shim::record::Process;
+use crate::watch::hang;
 
 /// Does nothing but play the scheduler's role until all ranks have left.
 const SCHEDULER: &str = "from mindspore.communication import init; init()";
@@ -89,6 +90,7 @@ pub(super) fn check(from: &Ingredients<'_>, body: &TrainBody) -> Result<(String,
     let python = find_program(python_name(&from.runtime()?.python), &workdir, from.environment)?;
     let script = script(&workdir, body)?;
     scheduler_command(body, "python3", &workdir, from.environment)?;
+    hang::limit(from.runtime()?.env.iter())?;
     Ok((python.to_string_lossy().into_owned(), script))
 }
 

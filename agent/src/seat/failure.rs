@@ -7,6 +7,7 @@ use proto::v1::Failure;
 use crate::refusal::Refusal;
 use crate::shim::record::{Exit, Process};
 use crate::watch::evidence;
+use crate::watch::hang::Standstill;
 
 /// A failure of what could not be started or was refused by a check.
 #[must_use]
@@ -87,6 +88,21 @@ pub(super) fn stopped_short(node: &str, process: &Process, exit: &Exit, iteratio
         message: format!("rank {rank} exited {before} with code 0"),
         hint: "look in its log for what made it leave: `--exit-interval`, `--exit-duration-in-mins`, a SIGTERM".into(),
         evidence: evidence::choose(&last_lines(process)),
+    }
+}
+
+/// The failure of ranks that live and do not move.
+#[must_use]
+pub(super) fn hangs(node: String, still: Standstill, evidence: Vec<String>) -> Failure {
+    Failure {
+        node,
+        rank: still.rank,
+        cause: "hang".into(),
+        at_ms: runtime::clock::now_ms(),
+        message: still.message,
+        hint: still.hint,
+        evidence,
+        ..Failure::default()
     }
 }
 

@@ -6,13 +6,14 @@ use proto::v1::{Failure, Started as StartedReport, Warning, progress, report};
 
 use super::changes::Changes;
 use super::failure;
-use super::judge::{self, Death, Verdict};
+use super::judge::{self, Death, Verdict as Blame};
 use super::readers::{Heard, Readers};
 use super::run::{End, Next, Order, Seat};
 use super::{shimctl, sights};
 use crate::shim::record::{self, Ended, Exit, Launch, Shim, Started};
 use crate::watch::checkpoints::{Sighting, Watch};
 use crate::watch::evidence;
+use crate::watch::hang::{self, Hang, Look, Verdict};
 
 /// Between SIGTERM and SIGKILL for ranks whose gang has failed: they wait in a
 /// collective and have nothing to save.
@@ -21,6 +22,8 @@ const FAILURE_GRACE: Duration = Duration::from_secs(1);
 const TICK: Duration = Duration::from_millis(200);
 /// Ticks from one look at checkpoints to the next.
 const CHECKPOINT_TICKS: u32 = 2;
+/// Ticks from one look for ranks that do not move to the next.
+const HANG_TICKS: u32 = 2;
 /// How long a shim may take to appear.
 const SHIM_LIMIT: Duration = Duration::from_secs(20);
 /// How long a scheduler may outlive ranks that have all returned 0.
@@ -46,6 +49,7 @@ pub(super) struct Watching<'a> {
     pub(super) orphan_deadline: Option<Instant>,
     /// Since when some ranks have returned 0 and others have not moved.
     pub(super) early: Option<(Instant, u64)>,
+    pub(super) hang: Hang,
     pub(super) ranks_done: Option<Instant>,
     pub(super) look_again: Option<Duration>,
 }
@@ -54,6 +58,9 @@ impl<'a> Watching<'a> {
     pub(super) fn new(seat: &'a mut Seat) -> Self {
         let readers = Readers::of(&seat.assignment, seat.dir.path());
         let checkpoints = sights::checkpoint_watch(seat);
+        let runtime = seat.assignment.runtime.as_ref();
+        let limit = runtime.and_then(|r| hang::limit(r.env.iter()).ok().flatten());
+        let hang = Hang::new(limit);
         Self {
             seat,
             launch: Launch::default(),
@@ -69,6 +76,7 @@ impl<'a> Watching<'a> {
             stop_passed: None,
             orphan_deadline: None,
             early: None,
+            hang,
             ranks_done: None,
             look_again: None,
         }
@@ -184,9 +192,9 @@ impl<'a> Watching<'a> {
             .filter(|death| death.is_rank || !all_ranks_clean)
             .collect();
         match judge::first_failure(&deaths, Exit::at_present().mono_us) {
-            Verdict::Nothing => {}
-            Verdict::Unsure(micros) => self.look_again = Some(Duration::from_micros(micros)),
-            Verdict::First(index) => {
+            Blame::Nothing => {}
+            Blame::Unsure(micros) => self.look_again = Some(Duration::from_micros(micros)),
+            Blame::First(index) => {
                 if let Some(failure) = self.failure_of(index, &victims) {
                     self.fail(failure).await;
                 }
@@ -258,6 +266,9 @@ impl<'a> Watching<'a> {
             self.sight(false).await;
         }
         self.check_early().await;
+        if self.ticks.is_multiple_of(HANG_TICKS) {
+            self.check_hang().await;
+        }
         if self.is_orphaned() {
             self.tend_orphans().await;
         } else {
@@ -301,7 +312,7 @@ impl<'a> Watching<'a> {
         let (done, last, goal) = (reader.course.done, reader.course.last, reader.course.goal);
         let next = reader.course.next();
         // Logs of any kind are a sign of life: a save at the end takes its time.
-        let life = last + self.launch.processes.iter().map(|p| file_size(&p.stdout)).sum::<u64>();
+        let life = last + self.written();
         match self.early {
             Some((since, seen)) if seen == life => {
                 if since.elapsed() > EARLY_LIMIT && !done && (goal == 0 || last < goal) {
@@ -312,6 +323,42 @@ impl<'a> Watching<'a> {
             }
             _ => self.early = Some((Instant::now(), life)),
         }
+    }
+
+    /// Ranks that live and do not move.
+    async fn check_hang(&mut self) {
+        let Readers::Train(reader) = &self.readers else { return };
+        if self.failure.is_some() || self.stop_passed.is_some() {
+            return;
+        }
+        let living = |index: usize| self.is_rank(index) && self.exits.iter().all(|e| e.index != index);
+        let children = self.started.iter().flat_map(|s| &s.children).filter(|c| living(c.index));
+        let stopped = children.filter(|c| hang::is_stopped(c.id.pid));
+        let stopped: Vec<u32> = stopped.filter_map(|c| self.launch.processes.get(c.index)?.rank).collect();
+        let iteration = if reader.course.done { 0 } else { reader.course.last };
+        let look = Look { now: Instant::now(), stopped: &stopped, iteration, written: self.written() };
+        match self.hang.look(look) {
+            Verdict::Moves => {}
+            Verdict::Doubt(still) => {
+                let key = format!("warning hang {:?}", still.rank);
+                if !self.seat.marks.contains(&key) {
+                    let message = format!("{}; {}", still.message, still.hint);
+                    self.seat.say(&key, report::What::Warning(Warning { message })).await;
+                }
+            }
+            Verdict::Hangs(still) => {
+                let rank = still.rank.or(self.seat.assignment.world_size.checked_sub(1));
+                let process = self.launch.processes.iter().find(|p| p.rank == rank);
+                let lines = process.map(failure::last_lines).unwrap_or_default();
+                let node = self.seat.host.node.clone();
+                self.fail(failure::hangs(node, still, evidence::choose(&lines))).await;
+            }
+        }
+    }
+
+    /// Bytes in all logs of this seat.
+    fn written(&self) -> u64 {
+        self.launch.processes.iter().map(|p| file_size(&p.stdout)).sum()
     }
 
     /// All processes are gone: reads what is left to read, and sums up.

@@ -3,5 +3,6 @@
 pub mod checkpoints;
 pub mod engine;
 pub mod evidence;
+pub mod hang;
 pub mod tail;
 pub mod trainlog;

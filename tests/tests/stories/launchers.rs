@@ -4,6 +4,7 @@
 //! The ranks are stand-ins; `msrun` is MindSpore's own where `QCTL_TEST_PYTHON` names an interpreter with it.
 
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use stories::lab::Lab;
 use stories::pipeline;
 use stories::poll::until;
 use stories::process::Process;
-use stories::program::mindspore_python;
+use stories::program::{mindspore_python, run};
 
 /// From a death to the event that tells of it, and to the end of the others.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -89,6 +90,14 @@ impl<'a> Gang<'a> {
         all.remove(0)
     }
 
+    /// The launchers, in order of their nodes.
+    fn msruns(&self) -> Vec<Process> {
+        let mut all = self.lab.work_processes();
+        all.retain(|one| !one.env.contains_key("MS_ROLE") && one.argv.iter().any(|word| word == "--node_rank"));
+        all.sort_by_key(|one| one.argv.iter().skip_while(|word| *word != "--node_rank").nth(1).cloned());
+        all
+    }
+
     /// Waits for `victim` to end; milliseconds of the wall clock when it did.
     fn ends(&self, victim: &Process) -> u64 {
         until("the victim ends", UP, || (!victim.lives()).then(now_ms))
@@ -98,14 +107,19 @@ impl<'a> Gang<'a> {
     ///
     /// Returns what is told in the end: where a victim on another node was heard first, the cause comes next.
     fn fails(&self, died_ms: u64) -> Event {
+        self.fails_within(died_ms, AT_ONCE, AT_ONCE)
+    }
+
+    fn fails_within(&self, died_ms: u64, told_limit: Duration, gone_limit: Duration) -> Event {
         until("the failure is told", AT_ONCE * 5, || (!self.failures().is_empty()).then_some(()));
         until("no rank runs", AT_ONCE * 3, || (!self.ranks.iter().any(Process::lives)).then_some(()));
-        let gone = now_ms() - died_ms;
+        let gone = now_ms().saturating_sub(died_ms);
         assert_eq!(self.lab.wait(&self.job, Duration::from_secs(30)), 3);
         let seen = self.failures().pop().unwrap();
         let told = seen.at_ms.saturating_sub(died_ms);
         println!("{}: told {told} ms after the death, no rank ran {gone} ms after it", self.launcher.name);
-        assert!(u128::from(told.max(gone)) < AT_ONCE.as_millis(), "{told} ms to the event, {gone} ms to the end");
+        assert!(u128::from(told) < told_limit.as_millis(), "{told} ms from the death to the event");
+        assert!(u128::from(gone) < gone_limit.as_millis(), "{gone} ms from the death to the end of the others");
         let blamed = &self.lab.describe(&self.job)["failure"];
         assert_eq!((&blamed["node"], &blamed["rank"]), (&json!(seen.node), &json!(seen.rank)), "{blamed}");
         self.leaves_nothing();
@@ -204,6 +218,71 @@ fn a_rank_that_leaves_early_is_named_instead_of_those_that_wait_for_it() {
 }
 
 #[test]
+fn a_rank_that_hangs_is_named_after_the_time_that_the_user_allows() {
+    let allowed = 3_000;
+    for launcher in Launcher::all() {
+        let lab = Lab::start();
+        let spec = |fail: &[&str]| {
+            let mut spec = launcher.spec(&lab, 1_000, 200, fail);
+            spec["runtime"]["env"]["QCTL_HANG_AFTER"] = json!("3");
+            spec
+        };
+        let gang = Gang::start(&lab, &launcher, &spec(&[]));
+        let _ = run(Command::new("kill").args(["-STOP", &gang.rank(VICTIM).pid.to_string()]), AT_ONCE * 5).ok();
+        let stopped_ms = now_ms();
+        // It is looked for a few times a second, and a stopped rank needs the kill that comes after the grace.
+        let seen = gang.fails_within(stopped_ms + allowed, AT_ONCE * 2, AT_ONCE * 4);
+        assert!(seen.at_ms >= stopped_ms + allowed, "{} ms early", stopped_ms + allowed - seen.at_ms);
+        assert_eq!((seen.rank, json!(seen.node)), (Some(VICTIM.into()), gang.node_of(VICTIM)));
+        says(&seen, &["no progress", "rank 2 has been stopped for 3 s"]);
+
+        // One that only sleeps cannot be told from those that wait for it; the node that prints is named.
+        let gang = Gang::start(&lab, &launcher, &spec(&["--fail", &format!("{VICTIM}:8:hang")]));
+        let log = gang.rank(3).stdout();
+        let last = || fs::metadata(&log).unwrap().modified().unwrap();
+        until("the failure is told", UP, || (!gang.failures().is_empty()).then_some(()));
+        let seen = gang.fails_within(ms_of(last()) + allowed * 3 / 2, AT_ONCE * 2, AT_ONCE * 4);
+        assert_eq!((seen.rank, json!(seen.node)), (None, gang.node_of(3)));
+        says(&seen, &["no progress", "no rank of this node has logged anything for 4 s"]);
+        assert!(seen.evidence.iter().any(|line| line.contains("iteration        7/")), "{:#?}", seen.evidence);
+    }
+}
+
+#[test]
+fn msrun_has_the_words_of_the_plan_and_one_of_them_runs_on_each_node() {
+    let Some(launcher) = Launcher::all().pop().filter(|launcher| launcher.name == "msrun") else { return };
+    let lab = Lab::start();
+    let spec = launcher.spec(&lab, 1_000, 100, &[]);
+    let file = lab.write(&spec);
+    let plan: Value = serde_json::from_str(&lab.qctl(["plan", "-f", &file, "-o", "json"]).ok()).unwrap();
+    let commands = stage(&plan, "train")["tasks"][0]["commands"].as_array().unwrap();
+    let words = |process: &str| commands.iter().find(|one| one["process"] == process).unwrap()["argv"].clone();
+    let gang = Gang::start(&lab, &launcher, &spec);
+    for rank in &gang.ranks {
+        assert_eq!(json!(rank.argv), words("worker"));
+        assert!(!rank.env["PATH"].contains("/attempts/"), "{}", rank.env["PATH"]);
+    }
+    let planned: Vec<String> = serde_json::from_value(words("msrun")).unwrap();
+    let started = gang.msruns();
+    assert_eq!(started.len(), 2, "{started:#?}");
+    for (node, msrun) in started.iter().enumerate() {
+        let argv = &msrun.argv[msrun.argv.iter().position(|word| *word == planned[0]).unwrap()..];
+        let logs = &argv[argv.iter().position(|word| word == "--log_dir").unwrap() + 1];
+        let known =
+            [("<address>", "127.0.0.1"), ("<port>", &gang.port), ("<node>", &node.to_string()), ("<logs>", logs)];
+        let filled = planned.iter().map(|word| {
+            known.iter().find(|(name, _)| name == word).map_or(word.clone(), |(_, value)| (*value).to_owned())
+        });
+        assert_eq!(argv, filled.collect::<Vec<_>>());
+    }
+    // Terminated, it would leave its ranks behind.
+    started[1].kill9();
+    let seen = gang.fails(gang.ends(&started[1]));
+    assert_eq!((seen.rank, json!(seen.node)), (None, gang.node_of(VICTIM)));
+    says(&seen, &["msrun was killed by signal 9"]);
+}
+
+#[test]
 fn a_lost_scheduler_is_named_and_not_the_ranks_that_miss_it() {
     for launcher in Launcher::all() {
         let lab = Lab::start();
@@ -262,6 +341,10 @@ fn ranks_outlive_their_agents_and_their_controller() {
 }
 
 fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    ms_of(SystemTime::now())
+}
+
+fn ms_of(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap();
     u64::try_from(since.as_millis()).unwrap()
 }
