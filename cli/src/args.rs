@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    CancelArgs, CkptArgs, CompletionArgs, DescribeArgs, EngineArgs, EventsArgs, JobArgs, LogsArgs, ManArgs, NodesArgs,
-    PlanArgs, PsArgs, RunArgs, SubmitArgs, VersionArgs, WaitArgs,
+    CancelArgs, CkptArgs, CompletionArgs, CordonArgs, DescribeArgs, DoctorArgs, DrainArgs, EngineArgs, EventsArgs,
+    FollowArgs, JobArgs, LogsArgs, ManArgs, NodesArgs, PlanArgs, PsArgs, RestartArgs, RunArgs, SubmitArgs,
+    UncordonArgs, VersionArgs, WaitArgs,
 };
 use crate::dev::{DevArgs, SessionArgs};
 
@@ -56,10 +57,22 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Ends jobs
     Cancel(CancelArgs),
+    /// Goes on with a job that has ended, or begins a part of it again
+    Restart(RestartArgs),
+    /// Follows a job to its end
+    Follow(FollowArgs),
     /// Waits until jobs have ended
     Wait(WaitArgs),
     /// Lists nodes
     Nodes(NodesArgs),
+    /// Keeps new work away from nodes
+    Cordon(CordonArgs),
+    /// Lets work come to nodes again
+    Uncordon(UncordonArgs),
+    /// Keeps new work away from nodes, and empties them
+    Drain(DrainArgs),
+    /// Checks this installation, the controller, its agents, and what a file asks for
+    Doctor(DoctorArgs),
     /// Checkpoints
     Ckpt(CkptArgs),
     /// Converts weights here, without a controller; all arguments are qctl-convert's

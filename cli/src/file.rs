@@ -8,6 +8,7 @@ use proto::v1::{SetValue, SubmitRequest};
 use serde::Deserialize;
 
 use crate::failure::{Exit, Failure};
+use crate::nearest::nearest;
 
 /// Largest file, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -101,11 +102,51 @@ fn in_file(spec: &str) -> Option<String> {
 
 fn open(path: &Path) -> Result<String, Failure> {
     let name = path.display().to_string();
+    if path.is_dir() {
+        let failure = Failure::new(Exit::Usage, format!("`{name}` is a directory"));
+        return Err(match files_of(path).as_slice() {
+            [] => failure.hint("name the job's file in it"),
+            files => failure.hint(format!("name the job's file: {}", files.join(" or "))),
+        });
+    }
     let file = File::open(path).map_err(|error| {
-        let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NotFound } else { Exit::Failed };
-        Failure::new(exit, format!("`{name}` could not be read: {error}"))
+        if error.kind() == io::ErrorKind::NotFound {
+            return missing(path);
+        }
+        Failure::new(Exit::Failed, format!("`{name}` could not be read: {error}"))
     })?;
     read(&name, file)
+}
+
+/// A file that is not there, with what may have been meant.
+fn missing(path: &Path) -> Failure {
+    let name = path.display().to_string();
+    let failure = Failure::new(Exit::NotFound, format!("there is no file `{name}`"));
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !dir.is_dir() {
+        return failure.hint(format!("there is no directory `{}` either", dir.display()));
+    }
+    let files = files_of(dir);
+    let files = files.iter().map(|file| file.strip_prefix("./").unwrap_or(file));
+    match nearest(&name, files.clone()) {
+        Some(near) => failure.hint(format!("did you mean `{near}`?")),
+        None if files.len() == 0 => {
+            failure.hint("no file beside it looks like a job's; an example: examples/quickstart")
+        }
+        None => failure.hint(format!("beside it: {}", files.collect::<Vec<_>>().join(", "))),
+    }
+}
+
+/// Files of a directory that look like a job's, at most five.
+fn files_of(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    let looks = |path: &PathBuf| {
+        path.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known)) && path.is_file()
+    };
+    let mut files: Vec<String> = entries.filter(looks).map(|path| path.display().to_string()).collect();
+    files.sort_unstable();
+    files.truncate(5);
+    files
 }
 
 fn read(name: &str, from: impl io::Read) -> Result<String, Failure> {
@@ -166,6 +207,16 @@ mod tests {
         let refused = |file: PathBuf| Source { file, ..Source::default() }.request(None).unwrap_err();
         assert!(matches!(refused(file), Failure::Told { exit: Exit::Usage, .. }));
         assert!(matches!(refused(dir.path().join("none")), Failure::Told { exit: Exit::NotFound, .. }));
+        let hint = |file: PathBuf| {
+            let Failure::Told { hint, .. } = refused(file) else { panic!("it is told") };
+            hint.unwrap()
+        };
+        let good = dir.path().join("pipeline.yaml");
+        std::fs::write(&good, "name: a").unwrap();
+        let meant = good.display();
+        assert_eq!(hint(dir.path().join("pipelne.yaml")), format!("did you mean `{meant}`?"));
+        assert_eq!(hint(dir.path().join("other")), format!("beside it: {meant}"));
+        assert_eq!(hint(dir.path().to_owned()), format!("name the job's file: {meant}"));
         assert!(pair("=x").is_err() && pair("x").is_err());
     }
 }

@@ -36,6 +36,14 @@ struct Task {
     reason: String,
 }
 
+#[cfg(test)]
+pub(crate) fn example() -> serde_json::Value {
+    let stage = v1::StageView { task_views: vec![v1::TaskView::default()], ..v1::StageView::default() };
+    let failure = Some(v1::FailureView::default());
+    let job = v1::JobView { stages: vec![stage], failure, ..v1::JobView::default() };
+    serde_json::to_value(Document::new(explained(job))).unwrap_or_default()
+}
+
 /// Says why.
 pub(crate) async fn run(args: &JobArgs, mut client: Client) -> Result<(), Failure> {
     let job = client.jobs.get(v1::GetJobRequest { job: args.job.clone() }).await?.into_inner();

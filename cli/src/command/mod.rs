@@ -1,10 +1,12 @@
 //! The commands, one file each.
 
+mod aside;
 mod cancel;
 mod ckpt;
 mod completion;
 mod describe;
 mod diagnosis;
+mod doctor;
 mod engine;
 mod events;
 mod explain;
@@ -15,6 +17,7 @@ mod nodes;
 mod plan;
 mod ps;
 mod report;
+mod restart;
 mod submit;
 mod version;
 mod wait;
@@ -22,10 +25,12 @@ mod watching;
 
 use std::path::Path;
 
+pub(crate) use aside::{CordonArgs, DrainArgs, UncordonArgs};
 pub(crate) use cancel::CancelArgs;
 pub(crate) use ckpt::CkptArgs;
 pub(crate) use completion::{CompletionArgs, complete};
 pub(crate) use describe::{DescribeArgs, JobArgs};
+pub(crate) use doctor::DoctorArgs;
 pub(crate) use engine::{EngineArgs, beside, own};
 pub(crate) use events::EventsArgs;
 pub(crate) use logs::LogsArgs;
@@ -33,7 +38,8 @@ pub(crate) use man::ManArgs;
 pub(crate) use nodes::NodesArgs;
 pub(crate) use plan::PlanArgs;
 pub(crate) use ps::PsArgs;
-pub(crate) use submit::{RunArgs, SubmitArgs};
+pub(crate) use restart::RestartArgs;
+pub(crate) use submit::{FollowArgs, RunArgs, SubmitArgs};
 pub(crate) use version::VersionArgs;
 pub(crate) use wait::WaitArgs;
 
@@ -68,9 +74,15 @@ async fn served(command: Command, state_dir: Option<&Path>) -> Result<(), Failur
         Command::Events(args) => events::run(&args, client()?).await,
         Command::Logs(args) => logs::run(args, client()?).await,
         Command::Cancel(args) => cancel::run(&args, client()?).await,
+        Command::Follow(args) => submit::follow_again(&args, client()?).await,
+        Command::Restart(args) => restart::run(args, client()?).await,
+        Command::Cordon(args) => aside::cordon(&args, client()?).await,
+        Command::Uncordon(args) => aside::uncordon(&args, client()?).await,
+        Command::Drain(args) => aside::drain(&args, client()?).await,
         Command::Wait(args) => wait::run(&args, client()?).await,
         Command::Nodes(args) => nodes::run(&args, client()?).await,
         Command::Ckpt(args) => ckpt::run(&args, client()?).await,
+        Command::Doctor(args) => doctor::run(&args, state_dir).await,
         Command::Version(args) => version::run(&args, client()).await,
         Command::Convert(args) => engine::run("qctl-convert", &args),
         Command::Preprocess(args) => engine::run("qctl-tokenize", &args),
@@ -78,4 +90,18 @@ async fn served(command: Command, state_dir: Option<&Path>) -> Result<(), Failur
         Command::Man(args) => man::run(&args),
         Command::Session(args) => dev::session(&args),
     }
+}
+
+/// One document of each command that has its own, by the title of its section in docs/json.md.
+#[cfg(test)]
+pub(crate) fn examples() -> Vec<(&'static str, serde_json::Value)> {
+    vec![
+        ("qctl submit", submit::example()),
+        ("qctl restart", restart::example()),
+        ("qctl explain", explain::example()),
+        ("qctl report", report::example()),
+        ("qctl doctor", doctor::example()),
+        ("qctl version", version::example()),
+        ("qctl dev status", dev::status::example()),
+    ]
 }

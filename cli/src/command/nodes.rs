@@ -94,7 +94,13 @@ fn line(node: &v1::NodeView) -> [String; 5] {
         at => format!("{} ago", duration(now_ms().saturating_sub(at))),
     };
     let slots = format!("{}/{} used", node.slots_used, node.slots);
-    [node.id.clone(), node.phase.clone(), device(node).to_owned(), slots, heard]
+    let aside = match &node.cordon {
+        None => "",
+        Some(cordon) if cordon.draining && cordon.empty => ", drained",
+        Some(cordon) if cordon.draining => ", draining",
+        Some(_) => ", cordoned",
+    };
+    [node.id.clone(), format!("{}{aside}", node.phase), device(node).to_owned(), slots, heard]
 }
 
 fn wide(node: &v1::NodeView) -> [String; 12] {

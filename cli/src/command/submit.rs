@@ -1,10 +1,11 @@
 //! `qctl submit` and `qctl run`.
 
+use clap_complete::ArgValueCompleter;
 use proto::v1;
 use serde::Serialize;
 
 use super::follow::{Face, Followed, follow};
-use super::{diagnosis, plan};
+use super::{completion, diagnosis, plan};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::file::Source;
@@ -54,11 +55,35 @@ pub(crate) struct RunArgs {
     id: Option<String>,
 }
 
+/// Which job.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+Ctrl-C leaves the job running. The job's outcome is the exit code.
+
+Example:
+  qctl follow last")]
+pub(crate) struct FollowArgs {
+    /// The job: an id, a name, the beginning of an id, or `last`
+    #[arg(add = ArgValueCompleter::new(completion::jobs))]
+    job: String,
+}
+
 impl From<RunArgs> for SubmitArgs {
     fn from(run: RunArgs) -> Self {
         let RunArgs { source, id } = run;
         Self { source, id, dry_run: false, wait: false, follow: true, output: Format::Table }
     }
+}
+
+#[cfg(test)]
+pub(crate) fn example() -> serde_json::Value {
+    let submitted = Submitted {
+        id: "j1".into(),
+        name: "a".into(),
+        warnings: vec!["w".into()],
+        reused: vec!["convert: taken over from job j0".into()],
+    };
+    serde_json::to_value(Document::new(submitted)).unwrap_or_default()
 }
 
 #[derive(Serialize)]
@@ -83,16 +108,27 @@ pub(crate) async fn run(args: SubmitArgs, mut client: Client) -> Result<(), Fail
         return Ok(());
     }
     let face = if args.follow { Face::fitting() } else { Face::Quiet };
-    match follow(&client, &id, face).await? {
+    follow_to_end(&client, &id, face).await
+}
+
+/// Follows a job; its outcome is the result.
+pub(super) async fn follow_to_end(client: &Client, id: &str, face: Face) -> Result<(), Failure> {
+    match follow(client, id, face).await? {
         Followed::Ended(job) => diagnosis::conclude(&job),
         Followed::Left => {
-            say(&format!("left job {id}: it goes on running. What to do next:"));
-            for next in ["explain", "logs -f", "wait", "cancel"] {
+            say(&format!("left: job {id} goes on; follow again with {} follow {id}. Or:", program()));
+            for next in ["explain", "logs -f", "cancel"] {
                 say(&format!("  {} {next} {id}", program()));
             }
             Err(Failure::Said(Exit::Interrupted))
         }
     }
+}
+
+/// `qctl follow`.
+pub(crate) async fn follow_again(args: &FollowArgs, mut client: Client) -> Result<(), Failure> {
+    let job = client.jobs.get(v1::GetJobRequest { job: args.job.clone() }).await?.into_inner();
+    follow_to_end(&client, &job.id, Face::fitting()).await
 }
 
 fn told(reply: v1::SubmitReply, format: Format, watched: bool) -> Result<(), Failure> {

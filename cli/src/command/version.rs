@@ -24,6 +24,12 @@ struct Versions {
     controller: Option<String>,
 }
 
+#[cfg(test)]
+pub(crate) fn example() -> serde_json::Value {
+    let versions = Versions { client: "1", controller: Some("1".into()) };
+    serde_json::to_value(Document::new(versions)).unwrap_or_default()
+}
+
 /// Prints this program's version, and the controller's if it can be reached.
 pub(crate) async fn run(args: &VersionArgs, client: Result<Client, Failure>) -> Result<(), Failure> {
     let controller = match client {

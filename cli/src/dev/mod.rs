@@ -5,7 +5,7 @@ mod detach;
 mod jobs;
 mod place;
 mod process;
-mod status;
+pub(crate) mod status;
 mod stop;
 mod supervisor;
 

@@ -35,6 +35,20 @@ struct Node {
     phase: String,
 }
 
+#[cfg(test)]
+pub(crate) fn example() -> serde_json::Value {
+    let status = Status {
+        running: true,
+        ready: true,
+        pid: Some(1),
+        endpoint: Some("https://127.0.0.1:1".into()),
+        state_dir: "/s".into(),
+        processes: vec![Process { name: "node-1".into(), pid: 2, alive: true }],
+        nodes: vec![Node { id: "node-1".into(), phase: "ready".into() }],
+    };
+    serde_json::to_value(Document::new(status)).unwrap_or_default()
+}
+
 /// Says what runs; exit code 6 if nothing does.
 pub(super) async fn run(place: &Place, format: Format) -> Result<(), Failure> {
     let record = place.record().filter(|record| record.supervisor.lives());

@@ -48,6 +48,8 @@ pub(crate) struct Stage {
     tasks_running: u32,
     progress: Option<Progress>,
     train: Option<Train>,
+    /// By the trainer's command line.
+    tokens_per_step: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     tasks: Vec<Task>,
 }
@@ -174,6 +176,7 @@ impl From<v1::StageView> for Stage {
                 tokens: now.tokens,
             }),
             train: stage.train.map(Into::into),
+            tokens_per_step: known(stage.tokens_per_step),
             tasks: stage.task_views.into_iter().map(Into::into).collect(),
         }
     }

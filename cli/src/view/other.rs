@@ -25,6 +25,18 @@ pub(crate) struct Node {
     last_heard_ms: Option<u64>,
     attempts: Vec<String>,
     quarantined: Vec<String>,
+    cordon: Option<Cordon>,
+}
+
+/// Why a node gets no new work.
+#[derive(Debug, Serialize)]
+struct Cordon {
+    reason: Option<String>,
+    by: String,
+    at_ms: Option<u64>,
+    draining: bool,
+    deadline_ms: Option<u64>,
+    empty: bool,
 }
 
 /// What a node's slots stand for.
@@ -54,6 +66,20 @@ impl From<v1::NodeView> for Node {
             last_heard_ms: known(node.last_heard_ms),
             attempts: node.attempts,
             quarantined: node.quarantined,
+            cordon: node.cordon.map(Into::into),
+        }
+    }
+}
+
+impl From<v1::CordonView> for Cordon {
+    fn from(view: v1::CordonView) -> Self {
+        Self {
+            reason: given(view.reason),
+            by: view.by,
+            at_ms: known(view.at_ms),
+            draining: view.draining,
+            deadline_ms: known(view.deadline_ms),
+            empty: view.empty,
         }
     }
 }

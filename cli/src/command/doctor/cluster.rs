@@ -1,0 +1,126 @@
+//! What the controller says about itself and its agents.
+
+use std::time::Instant;
+
+use proto::v1;
+use runtime::clock::now_ms;
+
+use super::here::told;
+use super::{Check, Verdict, disk};
+use crate::client::Client;
+use crate::failure::START;
+use crate::text::{duration, program};
+
+/// Clocks that differ by more are worth a warning.
+const SKEW_MS: u64 = 2000;
+
+/// The controller and its nodes; the nodes too, if they could be asked for.
+pub(super) async fn all(mut client: Client) -> (Option<Vec<v1::NodeView>>, Vec<Check>) {
+    let (began, began_ms) = (Instant::now(), now_ms());
+    let status = match client.cluster.status(v1::StatusRequest {}).await {
+        Ok(reply) => reply.into_inner(),
+        Err(status) => return (None, vec![told("controller", status.into(), START)]),
+    };
+    let took = began.elapsed();
+    let mut checks = vec![version(&status, took.as_millis())];
+    checks.extend(clock(status.now_ms, began_ms, now_ms()));
+    let nodes = match client.nodes.list(v1::ListNodesRequest {}).await {
+        Ok(reply) => reply.into_inner().nodes,
+        Err(status) => {
+            checks.push(told("nodes", status.into(), START));
+            return (None, checks);
+        }
+    };
+    if nodes.is_empty() {
+        let none = Check::new(Verdict::Fail, "nodes", "no agent has joined, so nothing can run");
+        checks.push(none.next("start an agent on each host: qctl-agent run --help"));
+    }
+    nodes.iter().for_each(|node| checks.extend(about(node, &status.version)));
+    (Some(nodes), checks)
+}
+
+fn version(status: &v1::StatusReply, ms: u128) -> Check {
+    let own = env!("CARGO_PKG_VERSION");
+    if status.version == own {
+        return Check::ok("controller", format!("version {own}, answers in {ms} ms"));
+    }
+    let told = format!("it has version {}, this program {own}", status.version);
+    Check::new(Verdict::Warn, "controller", told).next("install the same version on all computers")
+}
+
+/// Compares the controller's clock with this computer's before and after the question.
+fn clock(theirs: u64, before: u64, after: u64) -> Option<Check> {
+    // A controller that does not tell its time.
+    let theirs = Some(theirs).filter(|ms| *ms > 0)?;
+    let off = before.saturating_sub(theirs).max(theirs.saturating_sub(after));
+    if off <= SKEW_MS {
+        return Some(Check::ok("clock", "this computer and the controller agree"));
+    }
+    let told = format!("this computer and the controller differ by {}", duration(off));
+    Some(
+        Check::new(Verdict::Warn, "clock", told).next("set both by NTP: times in logs and events are the controller's"),
+    )
+}
+
+fn about(node: &v1::NodeView, version: &str) -> Vec<Check> {
+    let heard = || duration(now_ms().saturating_sub(node.last_heard_ms));
+    let see = format!("look at its agent's log on host {}, and at the network between", node.hostname);
+    let phase = match node.phase.as_str() {
+        "ready" => Check::ok("node", format!("ready, {} {} slots", node.slots, crate::view::device(node))),
+        "unheard" => Check::new(Verdict::Unknown, "node", "not heard since the controller started").next(see),
+        "suspect" => {
+            Check::new(Verdict::Warn, "node", format!("silent for {}: it gets no new work", heard())).next(see)
+        }
+        other => Check::new(Verdict::Fail, "node", format!("{other}, silent for {}", heard())).next(see),
+    };
+    let mut checks = vec![phase.of(&node.id)];
+    if node.version != version {
+        let told = format!("it has version {}, the controller {version}", node.version);
+        let other = Check::new(Verdict::Warn, "agent", told).of(&node.id);
+        checks.push(other.next("install the same version on all computers"));
+    }
+    checks.push(match &node.health {
+        Some(health) => disk(node.id.clone(), health.disk_free),
+        None => Check::new(Verdict::Unknown, "disk", "its agent has not said how much is free").of(&node.id),
+    });
+    if !node.quarantined.is_empty() {
+        let told = format!("runs what the controller does not know: {}", node.quarantined.join(", "));
+        let unknown = Check::new(Verdict::Warn, "unknown-attempts", told).of(&node.id);
+        checks.push(unknown.next(format!("nothing stops it; see it with: {} nodes -o wide", program())));
+    }
+    checks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks_agree_within_the_time_of_the_question() {
+        let verdict = |theirs, before, after| clock(theirs, before, after).map(|check| check.verdict);
+        assert_eq!(verdict(0, 1, 2), None);
+        assert_eq!(verdict(10_000, 9_000, 11_000), Some(Verdict::Ok));
+        assert_eq!(verdict(10_000, 12_001, 12_002), Some(Verdict::Warn));
+        assert_eq!(verdict(10_000, 7_000, 7_999), Some(Verdict::Warn));
+    }
+
+    #[test]
+    fn every_trouble_of_a_node_is_named() {
+        let node = v1::NodeView {
+            id: "n1".into(),
+            phase: "lost".into(),
+            version: "0.0.9".into(),
+            quarantined: vec!["j9.train.0.1".into()],
+            ..v1::NodeView::default()
+        };
+        let told: Vec<(&str, Verdict)> = about(&node, "0.1.0").iter().map(|one| (one.check, one.verdict)).collect();
+        let wanted = [
+            ("node", Verdict::Fail),
+            ("agent", Verdict::Warn),
+            ("disk", Verdict::Unknown),
+            ("unknown-attempts", Verdict::Warn),
+        ];
+        assert_eq!(told, wanted);
+        assert!(about(&node, "0.1.0").iter().filter(|one| one.verdict >= Verdict::Warn).all(|one| one.next.is_some()));
+    }
+}
