@@ -13,7 +13,7 @@ use serde_json::Value;
 use stories::input::{Tensors, tensors};
 use stories::job::{iterations, stage};
 use stories::lab::Lab;
-use stories::program::{run, workspace};
+use stories::program::{mindspore_python, run, workspace};
 
 /// Iterations of the run; a converted checkpoint is the first.
 const ITERATIONS: u64 = 8;
@@ -24,7 +24,7 @@ const BATCH: u64 = 8;
 
 #[test]
 fn a_real_model_trains_over_two_agents_and_starts_from_the_loss_of_an_independent_forward_pass() {
-    let Some(python) = std::env::var("QCTL_TEST_PYTHON").ok().filter(|python| has_mindspore(python)) else {
+    let Some(python) = mindspore_python() else {
         println!("skipped: QCTL_TEST_PYTHON names no interpreter with mindspore");
         return;
     };
@@ -41,9 +41,12 @@ fn a_real_model_trains_over_two_agents_and_starts_from_the_loss_of_an_independen
         format!("stages.train.train_iters={ITERATIONS}"),
         format!("stages.train.save_interval={INTERVAL}"),
     ];
-    let mut words = vec!["submit", "-f", &file, "-o", "name"];
-    words.extend(values.iter().flat_map(|value| ["--set", value]));
-    let job = lab.qctl(words).ok().trim().to_owned();
+    let submit = |more: &[&str]| {
+        let mut words = vec!["submit", "-f", &file, "-o", "name"];
+        words.extend(values.iter().map(String::as_str).chain(more.iter().copied()).flat_map(|value| ["--set", value]));
+        lab.qctl(words).ok().trim().to_owned()
+    };
+    let job = submit(&[]);
     lab.succeeds(&job, Duration::from_secs(420));
 
     let told = lab.describe(&job);
@@ -71,11 +74,18 @@ fn a_real_model_trains_over_two_agents_and_starts_from_the_loss_of_an_independen
     let moved = before.iter().filter(|(name, tensor)| after[*name].2 != tensor.2).count();
     assert!(moved * 10 > before.len() * 9, "{moved} of {} tensors were trained", before.len());
     assert!(lab.work_processes().is_empty());
-}
 
-fn has_mindspore(python: &str) -> bool {
-    let find = "import importlib.util, sys; sys.exit(importlib.util.find_spec('mindspore') is None)";
-    Command::new(python).args(["-c", find]).status().is_ok_and(|status| status.success())
+    let again = submit(&[
+        "stages.train.launcher=msrun",
+        "stages.train.save_dir=./checkpoints_by_msrun",
+        "stages.export.save_dir=./exported_by_msrun",
+    ]);
+    lab.succeeds(&again, Duration::from_secs(420));
+    let by_msrun = lab.log(&again, "train", 3);
+    let losses = |log: &str| (2..=ITERATIONS).map(|iteration| loss_of(log, iteration)).collect::<Vec<_>>();
+    assert_eq!(losses(&by_msrun), losses(&log), "who starts the ranks changes nothing");
+    assert!(after == tensors(&work.join("exported_by_msrun/mg2hf")), "nor does it change a bit of the result");
+    assert!(lab.work_processes().is_empty());
 }
 
 /// The loss of the batch that iteration 2 trains on, from the Hugging Face files alone.
