@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::command::{
     CancelArgs, CkptArgs, CompletionArgs, CordonArgs, DescribeArgs, DoctorArgs, DrainArgs, EngineArgs, EventsArgs,
-    FollowArgs, JobArgs, LogsArgs, ManArgs, NodesArgs, PlanArgs, PsArgs, RestartArgs, RunArgs, SubmitArgs,
+    FollowArgs, JobArgs, LogsArgs, ManArgs, NodesArgs, PlanArgs, PsArgs, RestartArgs, RunArgs, SubmitArgs, TopArgs,
     UncordonArgs, VersionArgs, WaitArgs,
 };
 use crate::dev::{DevArgs, SessionArgs};
@@ -63,6 +63,8 @@ pub(crate) enum Command {
     Follow(FollowArgs),
     /// Waits until jobs have ended
     Wait(WaitArgs),
+    /// Shows jobs, training and nodes on one screen
+    Top(TopArgs),
     /// Lists nodes
     Nodes(NodesArgs),
     /// Keeps new work away from nodes

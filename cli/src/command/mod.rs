@@ -19,6 +19,7 @@ mod ps;
 mod report;
 mod restart;
 mod submit;
+mod top;
 mod version;
 mod wait;
 mod watching;
@@ -40,6 +41,7 @@ pub(crate) use plan::PlanArgs;
 pub(crate) use ps::PsArgs;
 pub(crate) use restart::RestartArgs;
 pub(crate) use submit::{FollowArgs, RunArgs, SubmitArgs};
+pub(crate) use top::TopArgs;
 pub(crate) use version::VersionArgs;
 pub(crate) use wait::WaitArgs;
 
@@ -82,6 +84,7 @@ async fn served(command: Command, state_dir: Option<&Path>) -> Result<(), Failur
         Command::Wait(args) => wait::run(&args, client()?).await,
         Command::Nodes(args) => nodes::run(&args, client()?).await,
         Command::Ckpt(args) => ckpt::run(&args, client()?).await,
+        Command::Top(args) => top::run(&args, client()?).await,
         Command::Doctor(args) => doctor::run(&args, state_dir).await,
         Command::Version(args) => version::run(&args, client()).await,
         Command::Convert(args) => engine::run("qctl-convert", &args),

@@ -94,13 +94,18 @@ fn line(node: &v1::NodeView) -> [String; 5] {
         at => format!("{} ago", duration(now_ms().saturating_sub(at))),
     };
     let slots = format!("{}/{} used", node.slots_used, node.slots);
+    [node.id.clone(), phase(node), device(node).to_owned(), slots, heard]
+}
+
+/// `ready`, `ready, draining`: how it is heard, and whether it gets work.
+pub(super) fn phase(node: &v1::NodeView) -> String {
     let aside = match &node.cordon {
         None => "",
         Some(cordon) if cordon.draining && cordon.empty => ", drained",
         Some(cordon) if cordon.draining => ", draining",
         Some(_) => ", cordoned",
     };
-    [node.id.clone(), format!("{}{aside}", node.phase), device(node).to_owned(), slots, heard]
+    format!("{}{aside}", node.phase)
 }
 
 fn wide(node: &v1::NodeView) -> [String; 12] {

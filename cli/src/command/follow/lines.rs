@@ -70,7 +70,10 @@ impl Said {
             let step = self.iteration == 0 || tenth(train.iteration) > tenth(self.iteration);
             if train.iteration > self.iteration && (due || step) {
                 (self.iteration, self.at_ms) = (train.iteration, now_ms);
-                return Some(training(&train));
+                // Below a second the next line says more.
+                let left = remaining(&train).filter(|left| *left >= 1000);
+                let left = left.map(|left| format!(", {} left", duration(left))).unwrap_or_default();
+                return Some(format!("{}{left}", training(&train)));
             }
             return None;
         }
@@ -119,6 +122,19 @@ pub(crate) fn training(train: &v1::TrainProgress) -> String {
         text.push_str(&format!(", {:.0} ms a step", train.step_ms));
     }
     text
+}
+
+/// Milliseconds to the last iteration, at the present speed; `None` while that is unknown or when it is done.
+pub(crate) fn remaining(train: &v1::TrainProgress) -> Option<u64> {
+    let steps = train.iterations.checked_sub(train.iteration).filter(|steps| *steps > 0)?;
+    // Saturates where it makes no sense.
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "an estimate"
+    )]
+    (train.step_ms > 0.0).then(|| (steps as f64 * train.step_ms) as u64)
 }
 
 /// `45 %, 1.20 GiB of 2.67 GiB`, with tokens if they are counted.
@@ -196,6 +212,18 @@ mod tests {
         assert_eq!(at(5, 10_100), [""; 0]);
         assert_eq!(at(5, 10_200), ["train: iteration 5/20, loss 2.5000"]);
         assert_eq!(at(5, 99_000), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_left_is_told_where_the_speed_is_known() {
+        let at = |iteration, step_ms| v1::TrainProgress { iteration, iterations: 20, step_ms, ..Default::default() };
+        assert_eq!(
+            [remaining(&at(5, 200.0)), remaining(&at(5, 0.0)), remaining(&at(20, 200.0))],
+            [Some(3000), None, None]
+        );
+        let stage = v1::StageView { train: Some(at(5, 200.0)), ..stage("train", "running") };
+        let said = Lines::default().of(&job(vec![stage]), 0);
+        assert_eq!(said[1], "train: iteration 5/20, 200 ms a step, 3.0 s left");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::command::events;
 use crate::failure::Failure;
 use crate::output::{is_watched, say};
 
-pub(crate) use lines::{training, working};
+pub(crate) use lines::{remaining, training, working};
 
 use bars::Bars;
 use lines::Lines;

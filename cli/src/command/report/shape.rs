@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::steps::Steps;
 use crate::command::diagnosis;
+use crate::command::top::rate;
 use crate::view::Failed;
 
 /// A job, summed up.
@@ -157,21 +158,11 @@ impl Training {
             steps: steps.count(),
             loss: losses,
             step_ms_median: median,
-            tokens_per_second: median.and_then(|ms| per_second(stage.tokens_per_step, ms)),
+            tokens_per_second: median.and_then(|ms| rate(stage.tokens_per_step, ms)),
             restarts: stage.task_views.iter().map(|task| attempts(task).saturating_sub(1)).sum(),
             lost_ms,
         }
     }
-}
-
-#[allow(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a rate is shown with three digits"
-)]
-fn per_second(tokens: u64, ms: f64) -> Option<u64> {
-    (tokens > 0).then(|| (tokens as f64 * 1000.0 / ms) as u64)
 }
 
 #[cfg(test)]
