@@ -1,66 +1,67 @@
 //! A store in one file, for one machine.
+//!
+//! Each commit is one transaction in two phases: its pages are on disk before
+//! the header points to them. So a header never points to what a power cut may
+//! have torn, and whatever does not verify is damage, never an unfinished
+//! commit to fall back from. Opening verifies the checksum of every page.
+
+mod file;
+mod trouble;
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use model::Epoch;
-use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 
-use crate::{Batch, Error, Kind, Store, fenced};
+use crate::{Batch, Error, Store, fenced};
 
 const ENTRIES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("entries");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
+/// What is stored, and how: grows when an older program would misread it.
+const FORMAT: u64 = 1;
+
 /// A store in one redb file: each commit is one durable transaction.
 #[derive(Debug)]
 pub struct Embedded {
-    database: Database,
+    /// Away after a failure: redb refuses all that follows one, so the file is opened and verified anew.
+    database: Option<Database>,
     path: PathBuf,
 }
 
 impl Embedded {
-    /// Opens the file, or makes it.
+    /// Opens and verifies the file, or makes it.
     ///
     /// # Errors
     ///
-    /// [`Kind::InUse`] if another process has it open, [`Kind::Corrupt`] if its
-    /// content is damaged, [`Kind::Full`] or [`Kind::Io`] otherwise.
+    /// [`crate::Kind::InUse`] if another process has it open, [`crate::Kind::Corrupt`] if its
+    /// content is damaged or not a store, [`crate::Kind::Newer`] if a later version
+    /// wrote it, [`crate::Kind::Full`] or [`crate::Kind::Io`] otherwise.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let database = Database::create(path).map_err(|error| opening(path, error))?;
-        let store = Self { database, path: path.to_owned() };
-        store.write(|tables| {
-            if tables.meta.get("incarnation")?.is_none() {
-                tables.meta.insert("incarnation", 1)?;
-            }
-            Ok(())
-        })?;
+        let mut store = Self { database: None, path: path.to_owned() };
+        store.with(|_| Ok(()))?;
         Ok(store)
     }
 
-    fn write<T>(&self, change: impl FnOnce(&mut Tables<'_>) -> Result<T, StorageError>) -> Result<T, Error> {
-        let begun = self.database.begin_write().map_err(|e| self.wrap(e.into()))?;
-        let value = {
-            let mut tables = Tables {
-                entries: begun.open_table(ENTRIES).map_err(|e| self.wrap(e.into()))?,
-                meta: begun.open_table(META).map_err(|e| self.wrap(e.into()))?,
-            };
-            change(&mut tables).map_err(|e| self.wrap(e.into()))?
+    /// Runs `work` on the database, which is opened first where it is not.
+    fn with<T>(&mut self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Error> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => guarded(&self.path, || file::open(&self.path))?,
         };
-        begun.commit().map_err(|e| self.wrap(e.into()))?;
+        let value = guarded(&self.path, || work(&database).map_err(|error| trouble::failed(&self.path, error)))?;
+        self.database = Some(database);
         Ok(value)
     }
 
-    fn wrap(&self, error: redb::Error) -> Error {
-        let kind = kind(&error);
-        let failed = Error::new(kind, format!("the store `{}` failed", self.path.display())).caused(error);
-        match kind {
-            Kind::Corrupt => failed.hinted(damaged(&self.path)),
-            Kind::Full => failed.hinted("free some disk space; nothing that was acknowledged is lost"),
-            Kind::Fenced | Kind::Unknown | Kind::InUse | Kind::Io => failed,
-        }
+    fn write<T>(&mut self, change: impl FnOnce(&mut Tables<'_>) -> Result<T, redb::Error>) -> Result<T, Error> {
+        self.with(|database| write(database, change))
     }
 
-    fn commit_now(&self, epoch: Epoch, batch: &Batch) -> Result<(), Error> {
+    fn commit_now(&mut self, epoch: Epoch, batch: &Batch) -> Result<(), Error> {
         let leads = self.write(|tables| {
             let leads = tables.epoch()?;
             if leads == epoch {
@@ -79,30 +80,30 @@ impl Embedded {
         if leads == epoch { Ok(()) } else { Err(fenced(epoch, leads)) }
     }
 
-    fn load_now(&self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
-        let read = self.database.begin_read().map_err(|e| self.wrap(e.into()))?;
-        let table = read.open_table(ENTRIES).map_err(|e| self.wrap(e.into()))?;
-        let mut found = Vec::new();
-        for entry in table.range(prefix..).map_err(|e| self.wrap(e.into()))? {
-            let (key, value) = entry.map_err(|e| self.wrap(e.into()))?;
-            if !key.value().starts_with(prefix) {
-                break;
+    fn load_now(&mut self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(ENTRIES)?;
+            let mut found = Vec::new();
+            for entry in table.range(prefix..)? {
+                let (key, value) = entry?;
+                if !key.value().starts_with(prefix) {
+                    break;
+                }
+                found.push((key.value().to_owned(), value.value().to_vec()));
             }
-            found.push((key.value().to_owned(), value.value().to_vec()));
-        }
-        Ok(found)
+            Ok(found)
+        })
     }
 
-    fn last_now(&self) -> Result<Option<(Epoch, u64)>, Error> {
-        let read = self.database.begin_read().map_err(|e| self.wrap(e.into()))?;
-        let table = read.open_table(META).map_err(|e| self.wrap(e.into()))?;
-        let number = |key: &str| -> Result<Option<u64>, Error> {
-            Ok(table.get(key).map_err(|e| self.wrap(e.into()))?.map(|v| v.value()))
-        };
-        let Some(seq) = number("batch seq")? else { return Ok(None) };
-        let incarnation = number("batch incarnation")?.unwrap_or_default();
-        let term = number("batch term")?.unwrap_or_default();
-        Ok(Some((Epoch { incarnation, term }, seq)))
+    fn last_now(&mut self) -> Result<Option<(Epoch, u64)>, Error> {
+        self.with(|database| {
+            let table = database.begin_read()?.open_table(META)?;
+            let number = |key: &str| Ok::<_, redb::Error>(table.get(key)?.map(|value| value.value()));
+            let Some(seq) = number("batch seq")? else { return Ok(None) };
+            let incarnation = number("batch incarnation")?.unwrap_or_default();
+            let term = number("batch term")?.unwrap_or_default();
+            Ok(Some((Epoch { incarnation, term }, seq)))
+        })
     }
 }
 
@@ -112,8 +113,8 @@ struct Tables<'t> {
 }
 
 impl Tables<'_> {
-    fn epoch(&self) -> Result<Epoch, StorageError> {
-        let number = |key| Ok::<_, StorageError>(self.meta.get(key)?.map_or(0, |v| v.value()));
+    fn epoch(&self) -> Result<Epoch, redb::Error> {
+        let number = |key| Ok::<_, redb::Error>(self.meta.get(key)?.map_or(0, |v| v.value()));
         Ok(Epoch { incarnation: number("incarnation")?, term: number("term")? })
     }
 }
@@ -122,7 +123,9 @@ impl Store for Embedded {
     fn campaign(&mut self) -> impl Future<Output = Result<Epoch, Error>> + Send {
         std::future::ready(self.write(|tables| {
             let mut epoch = tables.epoch()?;
-            epoch.term += 1;
+            // Agents obey no term below the highest they have seen. Counting from the clock puts a
+            // restored backup, and a store begun anew, above whatever led before it.
+            epoch.term = clock().max(epoch.term + 1);
             tables.meta.insert("term", epoch.term)?;
             Ok(epoch)
         }))
@@ -141,38 +144,27 @@ impl Store for Embedded {
     }
 }
 
-fn damaged(path: &Path) -> String {
-    format!("move `{}` aside and restore a backup of it", path.display())
+fn write<T>(
+    database: &Database,
+    change: impl FnOnce(&mut Tables<'_>) -> Result<T, redb::Error>,
+) -> Result<T, redb::Error> {
+    let mut begun = database.begin_write()?;
+    begun.set_two_phase_commit(true);
+    let value = {
+        let mut tables = Tables { entries: begun.open_table(ENTRIES)?, meta: begun.open_table(META)? };
+        change(&mut tables)?
+    };
+    begun.commit()?;
+    Ok(value)
 }
 
-#[allow(clippy::wildcard_enum_match_arm, reason = "all others are told apart below")]
-fn opening(path: &Path, error: DatabaseError) -> Error {
-    let shown = path.display();
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => Error::new(Kind::InUse, format!("the store `{shown}` is in use"))
-            .hinted("another controller runs on this state directory; stop it, or choose another directory"),
-        other => {
-            let error = redb::Error::from(other);
-            let kind = kind(&error);
-            let failed = Error::new(kind, format!("the store `{shown}` cannot be opened")).caused(error);
-            if kind == Kind::Corrupt { failed.hinted(damaged(path)) } else { failed }
-        }
-    }
+/// Milliseconds since 1970.
+fn clock() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-#[allow(clippy::wildcard_enum_match_arm, reason = "redb's error may grow; what is unknown is input or output trouble")]
-fn kind(error: &redb::Error) -> Kind {
-    match error {
-        redb::Error::Corrupted(_)
-        | redb::Error::UpgradeRequired(_)
-        | redb::Error::RepairAborted
-        | redb::Error::TableTypeMismatch { .. }
-        | redb::Error::TypeDefinitionChanged { .. } => Kind::Corrupt,
-        redb::Error::Io(io) => match io.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Kind::Full,
-            std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => Kind::Corrupt,
-            _ => Kind::Io,
-        },
-        _ => Kind::Io,
-    }
+/// Turns a panic of redb, which trusts its pages once they are verified, into a refusal.
+fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(trouble::damaged(path)))
 }

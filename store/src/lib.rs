@@ -68,6 +68,8 @@ pub enum Kind {
     Unknown,
     /// The stored bytes are damaged: restore a backup.
     Corrupt,
+    /// Written by a later version: run that one.
+    Newer,
     /// No room: make some, then retry.
     Full,
     /// In use by another process.

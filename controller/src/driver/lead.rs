@@ -81,7 +81,7 @@ impl<S: Store> Driver<S> {
                 Err(Error::Deposed(std::sync::Arc::new(told)))
             }
             Kind::Fenced | Kind::Unknown => Ok(true),
-            Kind::Corrupt | Kind::Full | Kind::InUse | Kind::Io => Ok(false),
+            Kind::Corrupt | Kind::Newer | Kind::Full | Kind::InUse | Kind::Io => Ok(false),
         }
     }
 

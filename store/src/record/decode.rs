@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Attempt, AttemptState, AttemptSummary, Body, Cancel, Cause, Checkpoint, DeviceKind, Drain, EngineBody, Event,
+    Attempt, AttemptState, AttemptSummary, Body, Cancel, Cause, Checkpoint, Cordon, DeviceKind, Drain, EngineBody, Event,
     Failure, FileRecord, Job, JobId, JobName, Launcher, Node, NodeId, Outcome, Output, Parallel, PreflightBody,
-    Runtime, Seat, SeatEnd, SeatState, ShardRecord, Stage, StageKind, StageName, Task, TaskShape, TaskState, Timestamp,
+    Purpose, Restart, Runtime, Seat, SeatEnd, SeatState, ShardRecord, Stage, StageKind, StageName, Task, TaskShape, TaskState, Timestamp,
     Tool, TrainBody,
 };
 use prost::Message;
@@ -45,6 +45,7 @@ pub fn load_jobs(entries: &Entries) -> Result<Vec<Job>, Error> {
                 job.ended = head.ended.map(Timestamp);
                 job.cancel = head.cancel.map(cancel);
                 job.last_event = head.last_event;
+                job.restarts = head.restarts.into_iter().map(restart).collect();
             }
             ["jobs", id, "tasks", stage, chunk] => {
                 let stage = find(&mut jobs, id, stage).at(key)?;
@@ -140,7 +141,18 @@ fn node(r: wire::Node) -> Result<Node, Damage> {
         cpus: r.cpus,
         memory: r.memory,
         joined: Timestamp(r.joined),
+        cordon: r.cordon.map(cordon),
     })
+}
+
+fn cordon(r: wire::Cordon) -> Cordon {
+    let deadline = r.deadline.map(Timestamp);
+    let purpose = if r.empty { Purpose::Empty { deadline } } else { Purpose::Keep };
+    Cordon { by: r.by, reason: r.reason, at: Timestamp(r.at), purpose }
+}
+
+fn restart(r: wire::Restart) -> Restart {
+    Restart { by: r.by, reason: r.reason, at: Timestamp(r.at), key: r.key }
 }
 
 fn job(r: wire::Job) -> Result<Job, Damage> {
@@ -165,6 +177,7 @@ fn job(r: wire::Job) -> Result<Job, Damage> {
         },
         stages: r.stages.into_iter().map(stage).collect::<Result<_, _>>()?,
         cancel: None,
+        restarts: Vec::new(),
         last_event: 0,
     })
 }
@@ -278,6 +291,10 @@ fn attempt(r: wire::Attempt) -> Result<Attempt, Damage> {
             wire::Phase::DrainingFailed => AttemptState::Draining(Drain::Failed),
             wire::Phase::DrainingCancelled => AttemptState::Draining(Drain::Cancelled),
             wire::Phase::DrainingNodeLost => AttemptState::Draining(Drain::NodeLost),
+            wire::Phase::DrainingMoved => AttemptState::Draining(Drain::Moved { kill_at: Timestamp(r.kill_at) }),
+            wire::Phase::DrainingRestarted => {
+                AttemptState::Draining(Drain::Restarted { kill_at: Timestamp(r.kill_at) })
+            }
         },
         seats: r.seats.into_iter().map(seat).collect::<Result<_, _>>()?,
         resume: r.resume,
@@ -323,6 +340,7 @@ fn summary(r: wire::Summary) -> Result<AttemptSummary, Damage> {
             wire::Outcome::Succeeded(_) => Outcome::Succeeded,
             wire::Outcome::Failed(f) => Outcome::Failed(failure(f)?),
             wire::Outcome::Cancelled(_) => Outcome::Cancelled,
+            wire::Outcome::Requeued(_) => Outcome::Requeued,
         },
     })
 }
@@ -350,7 +368,7 @@ fn checkpoint(r: wire::Checkpoint) -> Result<Checkpoint, Damage> {
     for s in r.shards {
         shards.insert((s.tp, s.pp), ShardRecord { node: node_id(s.node)?, path: s.path, size: s.size });
     }
-    Ok(Checkpoint { shards, tracked: r.tracked, complete: r.complete.map(Timestamp) })
+    Ok(Checkpoint { shards, tracked: r.tracked, complete: r.complete.map(Timestamp), superseded: r.superseded })
 }
 
 fn event(r: wire::Event) -> Result<Event, Damage> {

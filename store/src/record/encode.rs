@@ -1,8 +1,8 @@
 //! Model to record.
 
 use model::{
-    Attempt, AttemptState, AttemptSummary, Body, Cause, Checkpoint, DeviceKind, Drain, Event, Failure, Job, Launcher,
-    Node, Outcome, Output, Runtime, Seat, SeatState, Stage, StageKind, Task, TaskState, Tool,
+    Attempt, AttemptState, AttemptSummary, Body, Cause, Checkpoint, Cordon, DeviceKind, Drain, Event, Failure, Job, Launcher,
+    Node, Outcome, Output, Purpose, Restart, Runtime, Seat, SeatState, Stage, StageKind, Task, TaskState, Tool,
 };
 use prost::Message as _;
 
@@ -22,6 +22,7 @@ pub fn node(node: &Node) -> (String, Vec<u8>) {
         cpus: node.cpus,
         memory: node.memory,
         joined: node.joined.0,
+        cordon: node.cordon.as_ref().map(cordon),
     };
     (format!("nodes/{}", node.id), record.encode_to_vec())
 }
@@ -56,8 +57,18 @@ pub fn job_head(job: &Job) -> (String, Vec<u8>) {
             grace_ms: c.grace_ms,
         }),
         last_event: job.last_event,
+        restarts: job.restarts.iter().map(restart).collect(),
     };
     (format!("{}/head", super::job_prefix(&job.id)), record.encode_to_vec())
+}
+
+fn restart(restart: &Restart) -> wire::Restart {
+    wire::Restart {
+        by: restart.by.clone(),
+        reason: restart.reason.clone(),
+        at: restart.at.0,
+        key: restart.key.clone(),
+    }
 }
 
 /// Key and value of one chunk of a stage's task states; empty beyond its tasks.
@@ -98,6 +109,14 @@ pub fn event(event: &Event) -> (String, Vec<u8>) {
         evidence: event.evidence.clone(),
     };
     (format!("events/{}/{:012}", event.job, event.seq), record.encode_to_vec())
+}
+
+fn cordon(cordon: &Cordon) -> wire::Cordon {
+    let (empty, deadline) = match cordon.purpose {
+        Purpose::Keep => (false, None),
+        Purpose::Empty { deadline } => (true, deadline.map(|at| at.0)),
+    };
+    wire::Cordon { by: cordon.by.clone(), reason: cordon.reason.clone(), at: cordon.at.0, empty, deadline }
 }
 
 fn device(kind: DeviceKind) -> i32 {
@@ -214,11 +233,19 @@ fn attempt(attempt: &Attempt) -> wire::Attempt {
             AttemptState::Draining(Drain::Failed) => wire::Phase::DrainingFailed,
             AttemptState::Draining(Drain::Cancelled) => wire::Phase::DrainingCancelled,
             AttemptState::Draining(Drain::NodeLost) => wire::Phase::DrainingNodeLost,
+            AttemptState::Draining(Drain::Moved { .. }) => wire::Phase::DrainingMoved,
+            AttemptState::Draining(Drain::Restarted { .. }) => wire::Phase::DrainingRestarted,
         } as i32,
         seats: attempt.seats.iter().map(seat).collect(),
         resume: attempt.resume,
         first_failure: attempt.first_failure.as_ref().map(failure),
         port: u32::from(attempt.port),
+        kill_at: match attempt.state {
+            AttemptState::Draining(Drain::Moved { kill_at } | Drain::Restarted { kill_at }) => kill_at.0,
+            AttemptState::Preparing
+            | AttemptState::Running
+            | AttemptState::Draining(Drain::Failed | Drain::Cancelled | Drain::NodeLost) => 0,
+        },
     }
 }
 
@@ -259,6 +286,7 @@ fn summary(summary: &AttemptSummary) -> wire::Summary {
             Outcome::Succeeded => wire::Outcome::Succeeded(true),
             Outcome::Failed(f) => wire::Outcome::Failed(failure(f)),
             Outcome::Cancelled => wire::Outcome::Cancelled(true),
+            Outcome::Requeued => wire::Outcome::Requeued(true),
         }),
     }
 }
@@ -296,5 +324,6 @@ fn checkpoint(iteration: u64, checkpoint: &Checkpoint) -> wire::Checkpoint {
         shards: shards.collect(),
         tracked: checkpoint.tracked,
         complete: checkpoint.complete.map(|at| at.0),
+        superseded: checkpoint.superseded,
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Attempt, AttemptState, AttemptSummary, Body, Cancel, Cause, Checkpoint, DeviceKind, Drain, EngineBody, Event,
-    Failure, FileRecord, Job, Launcher, Node, NodeId, Outcome, Output, Parallel, PreflightBody, Runtime, Seat, SeatEnd,
+    Attempt, AttemptState, AttemptSummary, Body, Cancel, Cause, Checkpoint, Cordon, DeviceKind, Drain, EngineBody, Event,
+    Failure, FileRecord, Job, Launcher, Node, NodeId, Outcome, Output, Parallel, PreflightBody, Purpose, Restart, Runtime, Seat, SeatEnd,
     SeatState, ShardRecord, Stage, StageKind, Task, TaskShape, TaskState, Timestamp, Tool, TrainBody,
 };
 
@@ -67,6 +67,8 @@ fn job() -> Job {
         active(AttemptState::Draining(Drain::Failed), Cause::Refused),
         active(AttemptState::Draining(Drain::Cancelled), Cause::NodeLost),
         active(AttemptState::Draining(Drain::NodeLost), Cause::Hang),
+        active(AttemptState::Draining(Drain::Moved { kill_at: Timestamp(7) }), Cause::Hang),
+        active(AttemptState::Draining(Drain::Restarted { kill_at: Timestamp(8) }), Cause::Hang),
         TaskState::Done { attempt: 2, at: Timestamp(8), output: output() },
         TaskState::Failed { failure: failed(Cause::Exit(1)), at: Timestamp(8) },
         TaskState::Cancelled { at: Timestamp(7) },
@@ -102,7 +104,7 @@ fn job() -> Job {
             grace_ms: 30_000,
         }),
     ];
-    let outcomes = [Outcome::Succeeded, Outcome::Failed(failed(Cause::Signal(9))), Outcome::Cancelled];
+    let outcomes = [Outcome::Succeeded, Outcome::Failed(failed(Cause::Signal(9))), Outcome::Cancelled, Outcome::Requeued];
     let history = outcomes.map(|outcome| AttemptSummary {
         number: 1,
         placed: Timestamp(1),
@@ -150,7 +152,7 @@ fn job() -> Job {
         reused: None,
         tasks,
         checkpoints: BTreeMap::from([
-            (5, Checkpoint { shards: BTreeMap::from([((1, 0), shard)]), tracked: true, complete: Some(Timestamp(6)) }),
+            (5, Checkpoint { shards: BTreeMap::from([((1, 0), shard)]), tracked: true, complete: Some(Timestamp(6)), superseded: true }),
             (10, Checkpoint::default()),
         ]),
     });
@@ -175,6 +177,12 @@ fn job() -> Job {
         stages,
         cancel: Some(Cancel { by: "ada".into(), reason: "why not".into(), at: Timestamp(9), grace_ms: 5 }),
         last_event: 12,
+        restarts: vec![Restart {
+            by: "ann".into(),
+            reason: "more text".into(),
+            at: Timestamp(7),
+            key: Some("again".into()),
+        }],
     }
 }
 

@@ -28,6 +28,22 @@ pub(super) struct Node {
     pub memory: u64,
     #[prost(uint64, tag = "10")]
     pub joined: u64,
+    #[prost(message, optional, tag = "11")]
+    pub cordon: Option<Cordon>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Cordon {
+    #[prost(string, tag = "1")]
+    pub by: String,
+    #[prost(string, tag = "2")]
+    pub reason: String,
+    #[prost(uint64, tag = "3")]
+    pub at: u64,
+    #[prost(bool, tag = "4")]
+    pub empty: bool,
+    #[prost(uint64, optional, tag = "5")]
+    pub deadline: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Enumeration)]
@@ -68,6 +84,20 @@ pub(super) struct Head {
     pub cancel: Option<Cancel>,
     #[prost(uint64, tag = "3")]
     pub last_event: u64,
+    #[prost(message, repeated, tag = "4")]
+    pub restarts: Vec<Restart>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Restart {
+    #[prost(string, tag = "1")]
+    pub by: String,
+    #[prost(string, tag = "2")]
+    pub reason: String,
+    #[prost(uint64, tag = "3")]
+    pub at: u64,
+    #[prost(string, optional, tag = "4")]
+    pub key: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -301,7 +331,7 @@ pub(super) struct Summary {
     pub ended: u64,
     #[prost(string, repeated, tag = "4")]
     pub nodes: Vec<String>,
-    #[prost(oneof = "Outcome", tags = "5, 6, 7")]
+    #[prost(oneof = "Outcome", tags = "5, 6, 7, 8")]
     pub outcome: Option<Outcome>,
 }
 
@@ -313,6 +343,8 @@ pub(super) enum Outcome {
     Failed(Failure),
     #[prost(bool, tag = "7")]
     Cancelled(bool),
+    #[prost(bool, tag = "8")]
+    Requeued(bool),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -331,6 +363,9 @@ pub(super) struct Attempt {
     pub first_failure: Option<Failure>,
     #[prost(uint32, tag = "7")]
     pub port: u32,
+    /// With `DrainingMoved` and `DrainingRestarted`.
+    #[prost(uint64, tag = "8")]
+    pub kill_at: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Enumeration)]
@@ -341,6 +376,8 @@ pub(super) enum Phase {
     DrainingFailed = 2,
     DrainingCancelled = 3,
     DrainingNodeLost = 4,
+    DrainingMoved = 5,
+    DrainingRestarted = 6,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -446,6 +483,8 @@ pub(super) struct Checkpoint {
     pub tracked: bool,
     #[prost(uint64, optional, tag = "4")]
     pub complete: Option<u64>,
+    #[prost(bool, tag = "5")]
+    pub superseded: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]
