@@ -15,4 +15,5 @@ mod names;
 mod pipeline;
 mod random_kills;
 mod rank_failures;
+mod tour;
 mod unreachable;

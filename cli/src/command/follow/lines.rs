@@ -134,7 +134,7 @@ pub(crate) fn remaining(train: &v1::TrainProgress) -> Option<u64> {
         clippy::cast_precision_loss,
         reason = "an estimate"
     )]
-    (train.step_ms > 0.0).then(|| (steps as f64 * train.step_ms) as u64)
+    (train.step_ms > 0.0).then_some((steps as f64 * train.step_ms) as u64)
 }
 
 /// `45 %, 1.20 GiB of 2.67 GiB`, with tokens if they are counted.
