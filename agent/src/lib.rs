@@ -12,6 +12,7 @@ pub mod host;
 pub mod join;
 pub mod launch;
 pub mod preflight;
+pub mod probe;
 pub mod push;
 pub mod refusal;
 pub mod seat;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use agent::config::Flags;
-use agent::daemon;
+use agent::{daemon, probe};
 use clap::Parser;
 use runtime::Tasks;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,10 +21,18 @@ struct Cli {
 enum Command {
     /// Runs until SIGTERM or SIGINT. What it has started goes on without it.
     Run(Box<Flags>),
+    /// Prints what this host's NPUs are and how they fare.
+    Probe(probe::cli::Args),
 }
 
 fn main() -> ExitCode {
-    let Command::Run(flags) = Cli::parse().command;
+    match Cli::parse().command {
+        Command::Run(flags) => serve(*flags),
+        Command::Probe(args) => look(&args),
+    }
+}
+
+fn serve(flags: Flags) -> ExitCode {
     runtime::trace::init("qctl-agent", flags.log_json);
     let config = match flags.check() {
         Ok(config) => config,
@@ -37,6 +45,17 @@ fn main() -> ExitCode {
     match runtime.block_on(run(config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, error.hint(), 1),
+    }
+}
+
+fn look(args: &probe::cli::Args) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error, None, 1),
+    };
+    match runtime.block_on(probe::cli::run(args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error, error.hint(), error.exit()),
     }
 }
 
