@@ -235,6 +235,11 @@ impl<'a> Watching<'a> {
 
     fn is_victim(&self, exit: &Exit) -> bool {
         let process = self.launch.processes.get(exit.index);
+        // A launcher that fails after one of its processes only repeats it.
+        let nested = |e: &Exit| self.launch.processes.get(e.index).is_some_and(|p| p.nested);
+        if !nested(exit) && self.exits.iter().any(|e| nested(e) && !e.clean() && e.mono_us < exit.mono_us) {
+            return true;
+        }
         !exit.clean() && process.is_some_and(|p| evidence::is_victims(&evidence::choose(&failure::last_lines(p))))
     }
 
