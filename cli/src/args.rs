@@ -1,7 +1,8 @@
 //! The command line as a whole.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use crate::command::{
@@ -10,6 +11,7 @@ use crate::command::{
     UncordonArgs, VersionArgs, WaitArgs,
 };
 use crate::dev::{DevArgs, SessionArgs};
+use crate::{output, text};
 
 /// Prepares, runs and watches training jobs on a cluster of Ascend hosts, or on one computer with `qctl dev`
 #[derive(Debug, Parser)]
@@ -94,6 +96,31 @@ pub(crate) enum Command {
     Session(SessionArgs),
 }
 
+/// Says what is wrong with the command line, with the next step where one is known, and ends the program.
+pub(crate) fn refuse(error: &clap::Error) -> ! {
+    if let Some(hint) = hint(error) {
+        // A program that cannot be told has nobody to tell.
+        let _ = error.print();
+        output::say(&format!("hint: {}", text::one_line(&hint)));
+        std::process::exit(error.exit_code());
+    }
+    error.exit()
+}
+
+fn hint(error: &clap::Error) -> Option<String> {
+    let context = |kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => Some(word.as_str()),
+        _ => None,
+    };
+    let word = context(ContextKind::InvalidArg)?;
+    if error.kind() == ErrorKind::UnknownArgument && Path::new(word).is_file() {
+        return Some(format!("a job's file is named by -f: -f {word}"));
+    }
+    let again = error.kind() == ErrorKind::ArgumentConflict && word.starts_with("--file");
+    let twice = again && context(ContextKind::PriorArg).is_some_and(|prior| prior == word);
+    twice.then(|| "a file is a job; submit one after the other".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -127,6 +154,16 @@ mod tests {
         }
         let agreed = std::fs::read_to_string(path).unwrap_or_default();
         assert!(agreed == all, "the help has changed; look at it with BLESS=1 and git diff:\n{all}");
+    }
+
+    #[test]
+    fn likely_slips_have_a_next_step() {
+        let told = |words: &[&str]| hint(&Cli::try_parse_from(["qctl"].iter().chain(words)).unwrap_err());
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        assert_eq!(told(&["submit", "-f", "a", file]), Some(format!("a job's file is named by -f: -f {file}")));
+        assert!(told(&["submit", "-f", "a", "-f", "b"]).unwrap().contains("one after the other"));
+        assert_eq!(told(&["submit", "-f", "a", "no-file"]), None);
+        assert_eq!(told(&["submit", "--wait", "--follow", "-f", "a"]), None);
     }
 
     #[test]

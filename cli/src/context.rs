@@ -47,7 +47,10 @@ pub(crate) fn load(state_dir: &Path) -> Result<Context, Failure> {
             let message = format!("no controller is known: there is no `{}`", path.display());
             return Err(Failure::new(Exit::Unreachable, message).hint(START));
         }
-        Err(error) => return Err(Failure::because(format!("`{}` could not be read", path.display()), &error)),
+        Err(error) => {
+            let failure = Failure::because(format!("`{}` could not be read", path.display()), &error);
+            return Err(failure.hint("`--state-dir` names the directory that `qctl dev` was given"));
+        }
     };
     serde_json::from_str(&text).map_err(|error| {
         Failure::because(format!("`{}` is no context", path.display()), &error)

@@ -1,5 +1,6 @@
 //! The user's file, made ready to be sent.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,8 @@ use serde::Deserialize;
 
 use crate::failure::{Exit, Failure};
 use crate::nearest::nearest;
+use crate::output::say;
+use crate::text::one_line;
 
 /// Largest file, in bytes.
 const LARGEST: u64 = 1 << 20;
@@ -50,6 +53,7 @@ impl Source {
             std::env::current_dir().map_err(|error| Failure::because("the current directory is not known", &error))?;
         let home = if stdin { here.clone() } else { here.join(self.file.parent().unwrap_or(Path::new(""))) };
         let mut set: Vec<SetValue> = Vec::new();
+        self.unknown_stages(&spec).iter().for_each(|line| say(line));
         set.extend(self.set.iter().map(|(path, value)| SetValue { path: path.clone(), value: value.clone() }));
         set.extend(
             self.env.iter().map(|(name, value)| SetValue { path: format!("runtime.env.{name}"), value: quoted(value) }),
@@ -70,6 +74,24 @@ impl Source {
             idempotency_key: key.unwrap_or_default().to_owned(),
             priority: self.priority,
         })
+    }
+}
+
+impl Source {
+    /// Warnings about stages that `--set` would add by a slip: the controller cannot tell those from new ones.
+    fn unknown_stages(&self, spec: &str) -> Vec<String> {
+        #[derive(Deserialize)]
+        struct Top {
+            stages: BTreeMap<String, serde::de::IgnoredAny>,
+        }
+        let Ok(top) = serde_saphyr::from_str::<Top>(spec) else { return Vec::new() };
+        let named = self.set.iter().filter_map(|(path, _)| path.strip_prefix("stages.")?.split('.').next());
+        let unknown = named.filter(|name| !top.stages.contains_key(*name));
+        let meant = |name: &str| {
+            let near = nearest(name, top.stages.keys().map(String::as_str))?;
+            Some(one_line(&format!("warning: --set: the file has no stage `{name}`; did you mean `{near}`?")))
+        };
+        unknown.filter_map(meant).collect()
     }
 }
 
@@ -157,7 +179,9 @@ fn read(name: &str, from: impl io::Read) -> Result<String, Failure> {
     if bytes.len() as u64 > LARGEST {
         return Err(Failure::new(Exit::Usage, format!("`{name}` is larger than 1 MiB")));
     }
-    String::from_utf8(bytes).map_err(|_| Failure::new(Exit::Usage, format!("`{name}` is not UTF-8")))
+    String::from_utf8(bytes).map_err(|_| {
+        Failure::new(Exit::Usage, format!("`{name}` is not UTF-8")).hint("a job's file is text: YAML or JSON")
+    })
 }
 
 #[cfg(test)]
@@ -197,6 +221,19 @@ mod tests {
         let sets = sets("workdir: /d\n", &["a.b=1"], &["OMP_NUM_THREADS=1", "X=a\"b"]);
         let env = |name: &str, value: &str| one(&format!("runtime.env.{name}"), value);
         assert_eq!(sets, [one("a.b", "1"), env("OMP_NUM_THREADS", "\"1\""), env("X", "\"a\\\"b\"")]);
+    }
+
+    #[test]
+    fn a_stage_that_a_slip_would_add_is_warned_about() {
+        let source = Source {
+            set: ["stages.wrok.run.count=2", "stages.work.run.count=2", "stages.export.from=train", "name=a"]
+                .map(|text| pair(text).unwrap())
+                .to_vec(),
+            ..Source::default()
+        };
+        let warned = source.unknown_stages("stages: { work: { run: { argv: [a] } } }");
+        assert_eq!(warned, ["warning: --set: the file has no stage `wrok`; did you mean `work`?"]);
+        assert!(source.unknown_stages(": no").is_empty());
     }
 
     #[test]

@@ -25,7 +25,7 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     command::complete();
-    let cli = args::Cli::parse();
+    let cli = args::Cli::try_parse().unwrap_or_else(|error| args::refuse(&error));
     match command::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

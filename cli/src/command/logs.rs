@@ -96,7 +96,11 @@ enum Face {
 
 /// Prints logs.
 pub(crate) async fn run(args: LogsArgs, mut client: Client) -> Result<(), Failure> {
-    let job = client.jobs.get(v1::GetJobRequest { job: args.job.clone() }).await?.into_inner().id;
+    let job = client.jobs.get(v1::GetJobRequest { job: args.job.clone() }).await?.into_inner();
+    if let Some(number) = args.attempt {
+        known_attempt(&job, &args.stage, number)?;
+    }
+    let job = job.id;
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(5));
     let mut printer = Printer { args: args.clone(), job: job.clone(), ..Printer::default() };
     let now_ms = match (args.since, args.until) {
@@ -148,6 +152,27 @@ fn request(args: &LogsArgs, job: &str, now_ms: u64) -> v1::LogsRequest {
         grep: args.grep.clone(),
         previous: args.previous,
         times: args.timestamps || args.output == Face::Json,
+    }
+}
+
+/// Refuses a number that no task has come to.
+fn known_attempt(job: &v1::JobView, stage: &str, number: u32) -> Result<(), Failure> {
+    let stages = job.stages.iter().filter(|one| stage.is_empty() || one.name == stage);
+    // Attempts of a stage that was taken over are another job's.
+    if stages.clone().any(|stage| !stage.reused_from.is_empty()) {
+        return Ok(());
+    }
+    let tasks = stages.flat_map(|stage| &stage.task_views);
+    let newest = tasks.filter_map(|task| {
+        let past = task.history.iter().map(|past| past.number).max();
+        past.max(task.attempt.rsplit('.').next().and_then(|number| number.parse().ok()))
+    });
+    match newest.max() {
+        Some(newest) if number > newest || number == 0 => {
+            let failure = Failure::new(Exit::NotFound, format!("there is no attempt {number} of it"));
+            Err(failure.hint(format!("attempts are numbered from 1; the newest is {newest}")))
+        }
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -256,7 +281,7 @@ impl Printer {
             say(if self.args.previous {
                 "nothing was written by an earlier attempt; the newest: without -p"
             } else {
-                "nothing was written, or nothing that matches"
+                "nothing was written yet, or nothing that matches"
             });
         }
         if std::mem::take(&mut self.open) { print("\n") } else { Ok(()) }
@@ -311,6 +336,23 @@ mod tests {
     fn shown(printer: &mut Printer, batch: &v1::LogBatch) -> String {
         let key = (batch.attempt.clone(), batch.node.clone(), batch.source.clone());
         printer.text(batch, key, batch.offset, &batch.data)
+    }
+
+    #[test]
+    fn an_attempt_that_never_was_is_refused() {
+        let task = |attempt: &str| v1::TaskView { attempt: attempt.into(), ..v1::TaskView::default() };
+        let stage = v1::StageView {
+            name: "train".into(),
+            task_views: vec![task("j1.train.0.2"), task("")],
+            ..v1::StageView::default()
+        };
+        let job = v1::JobView { stages: vec![stage], ..v1::JobView::default() };
+        assert!(known_attempt(&job, "", 2).is_ok() && known_attempt(&job, "train", 1).is_ok());
+        for number in [0, 3] {
+            let Err(Failure::Told { exit, .. }) = known_attempt(&job, "", number) else { panic!("{number}") };
+            assert_eq!(exit, Exit::NotFound);
+        }
+        assert!(known_attempt(&v1::JobView::default(), "", 5).is_ok(), "what waits may yet have any");
     }
 
     #[test]

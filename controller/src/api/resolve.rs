@@ -48,7 +48,11 @@ pub(super) fn resolve(world: &World, word: &str) -> Result<JobId, Status> {
         }
     }
     let shown: String = word.chars().take(64).collect();
-    let hint = did_you_mean(word, world.jobs.values().map(|job| job.name.as_str()), "list all jobs: qctl ps -a");
+    let hint = did_you_mean(
+        word,
+        world.jobs.values().map(|job| job.name.as_str()).chain(["last"]),
+        "list all jobs: qctl ps -a",
+    );
     Err(refuse(Code::NotFound, format!("there is no job `{}`", shown.escape_debug()), Some(hint)))
 }
 

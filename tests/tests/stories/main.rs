@@ -15,5 +15,6 @@ mod names;
 mod pipeline;
 mod random_kills;
 mod rank_failures;
+mod terminal;
 mod tour;
 mod unreachable;
