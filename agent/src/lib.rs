@@ -11,6 +11,7 @@ pub mod health;
 pub mod host;
 pub mod join;
 pub mod launch;
+pub mod pool;
 pub mod preflight;
 pub mod probe;
 pub mod push;

@@ -36,9 +36,18 @@ const KEPT: usize = 200;
 #[derive(Clone, Debug, Default)]
 pub struct Logs(Arc<Mutex<BTreeMap<String, Entry>>>);
 
+/// Where an attempt's logs are.
+#[derive(Debug)]
+enum Files {
+    /// All `<source>.log` in a directory, which come as they please.
+    In(PathBuf),
+    /// One file of one source.
+    One(PathBuf),
+}
+
 #[derive(Debug)]
 struct Entry {
-    dir: PathBuf,
+    files: Files,
     ended: bool,
     /// Given up because too many wait.
     dropped: bool,
@@ -68,14 +77,18 @@ impl Logs {
     pub fn add(&self, attempt: &str, seat_dir: &Path) {
         let mut entries = self.lock();
         let order = entries.values().map(|e| e.order + 1).max().unwrap_or(0);
-        let dir = seat_dir.join("logs");
-        entries.entry(attempt.to_owned()).or_insert(Entry {
-            dir,
-            ended: false,
-            dropped: false,
-            sources: BTreeMap::new(),
-            order,
-        });
+        let files = Files::In(seat_dir.join("logs"));
+        let sources = BTreeMap::new();
+        entries.entry(attempt.to_owned()).or_insert(Entry { files, ended: false, dropped: false, sources, order });
+    }
+
+    /// Begins to push one file as one source of an attempt.
+    pub fn add_file(&self, attempt: &str, source: &str, path: &Path) {
+        let mut entries = self.lock();
+        let order = entries.values().map(|e| e.order + 1).max().unwrap_or(0);
+        let files = Files::One(path.to_owned());
+        let sources = BTreeMap::from([(source.to_owned(), Source::default())]);
+        entries.entry(attempt.to_owned()).or_insert(Entry { files, ended: false, dropped: false, sources, order });
     }
 
     /// Notes that the attempt's logs will not grow any more.
@@ -117,7 +130,7 @@ impl Logs {
     fn held(&self, held: &LogHeld) {
         let mut entries = self.lock();
         let Some(entry) = entries.get_mut(&held.attempt) else { return };
-        let length = file_length(&entry.path(&held.source));
+        let length = file_length(&entry.files.path(&held.source));
         let ended = entry.ended;
         let Some(source) = entry.sources.get_mut(&held.source) else { return };
         if source.held.is_none() {
@@ -135,12 +148,12 @@ impl Logs {
             if look {
                 entry.find_sources();
             }
-            let (dir, ended) = (entry.dir.clone(), entry.ended);
+            let ended = entry.ended;
             for (name, source) in &mut entry.sources {
                 if chunks.len() == most {
                     return chunks;
                 }
-                let path = dir.join(format!("{name}.log"));
+                let path = entry.files.path(name);
                 match source.next(&path, ended, ask_again) {
                     Ok(Some(chunk)) => {
                         chunks.push(LogChunk { attempt: attempt.clone(), source: name.clone(), ..chunk });
@@ -154,13 +167,19 @@ impl Logs {
     }
 }
 
-impl Entry {
+impl Files {
     fn path(&self, source: &str) -> PathBuf {
-        self.dir.join(format!("{source}.log"))
+        match self {
+            Self::In(dir) => dir.join(format!("{source}.log")),
+            Self::One(path) => path.clone(),
+        }
     }
+}
 
+impl Entry {
     fn find_sources(&mut self) {
-        for entry in std::fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+        let Files::In(dir) = &self.files else { return };
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
             if let Some(name) = entry.file_name().to_str().and_then(|n| n.strip_suffix(".log")) {
                 self.sources.entry(name.to_owned()).or_default();
             }

@@ -11,6 +11,7 @@ use runtime::Tasks;
 use tokio::sync::mpsc;
 
 use crate::host::Host;
+use crate::pool::Pools;
 use crate::refusal::Refusal;
 use crate::seat::dir::{SeatDir, Wanted};
 use crate::seat::{Order, Seat};
@@ -21,6 +22,7 @@ pub struct Seats {
     host: Arc<Host>,
     tasks: Tasks,
     seats: BTreeMap<AttemptId, Handle>,
+    pools: Pools,
 }
 
 #[derive(Debug)]
@@ -38,7 +40,8 @@ impl Seats {
     /// seat that cannot be read is left alone and logged.
     pub fn adopt(host: Arc<Host>, tasks: Tasks) -> io::Result<Self> {
         std::fs::create_dir_all(&host.attempts)?;
-        let mut seats = Self { host, tasks, seats: BTreeMap::new() };
+        let pools = Pools::adopt(Arc::clone(&host), tasks.clone())?;
+        let mut seats = Self { host, tasks, seats: BTreeMap::new(), pools };
         for dir in SeatDir::all(&seats.host.attempts)? {
             let attempt = dir.attempt().clone();
             if dir.is_untouched() {
@@ -74,7 +77,14 @@ impl Seats {
             attempt: attempt.to_string(),
             state: handle.state.to_owned(),
         };
-        self.seats.iter().map(entry).collect()
+        let pooled = self
+            .pools
+            .live()
+            .into_iter()
+            .map(|attempt| LiveAttempt { attempt: attempt.to_string(), state: "running".to_owned() });
+        let mut live: Vec<LiveAttempt> = self.seats.iter().map(entry).chain(pooled).collect();
+        live.sort_by(|a, b| a.attempt.cmp(&b.attempt));
+        live
     }
 
     /// Prepares or starts a seat.
@@ -85,8 +95,14 @@ impl Seats {
     pub async fn assign(&mut self, wanted: Wanted, assignment: Assignment) -> Result<(), Refusal> {
         let attempt = parse(&assignment.attempt)?;
         self.check_generation(&attempt)?;
+        let pooled = !self.seats.contains_key(&attempt) && wanted == Wanted::Start && Pools::takes(&assignment);
         let state = if wanted == Wanted::Start { "running" } else { "prepared" };
-        if let Err(error) = self.order(&attempt, state, Order::Assign(wanted, Box::new(assignment))) {
+        let ordered = if pooled {
+            self.pools.start(&attempt, assignment)
+        } else {
+            self.order(&attempt, state, Order::Assign(wanted, Box::new(assignment)))
+        };
+        if let Err(error) = ordered {
             let refusal = Refusal::new(
                 format!("the agent's state directory cannot be written: {error}"),
                 "check space and permissions of `--state-dir` on this node",
@@ -104,6 +120,10 @@ impl Seats {
     /// [`Refusal`] for a malformed attempt.
     pub async fn stop(&mut self, attempt: &str, grace: Duration) -> Result<(), Refusal> {
         let attempt = parse(attempt)?;
+        if self.pools.holds(&attempt) {
+            self.pools.stop(&attempt, grace);
+            return Ok(());
+        }
         if let Err(error) = self.order(&attempt, "running", Order::Stop { grace }) {
             // No directory could be made, so nothing of it can run.
             tracing::warn!(%attempt, %error, "a stop of an unknown attempt cannot be kept");
@@ -119,6 +139,7 @@ impl Seats {
     /// [`Refusal`] for a malformed attempt.
     pub fn forget(&mut self, attempt: &str) -> Result<(), Refusal> {
         let attempt = parse(attempt)?;
+        self.pools.forget(&attempt);
         if let Some(handle) = self.seats.get(&attempt) {
             // One whose task has ended is swept below.
             let _ = handle.orders.send(Order::Forget);
@@ -129,6 +150,7 @@ impl Seats {
     /// Drops the seats whose task takes no orders any more.
     pub fn sweep(&mut self) {
         self.seats.retain(|_, handle| !handle.orders.is_closed());
+        self.pools.sweep();
     }
 
     fn order(&mut self, attempt: &AttemptId, state: &'static str, order: Order) -> io::Result<()> {
@@ -147,9 +169,11 @@ impl Seats {
     }
 
     fn check_generation(&self, attempt: &AttemptId) -> Result<(), Refusal> {
-        let later = self.seats.keys().find(|other| other.task == attempt.task && other.number > attempt.number);
+        let here = self.seats.contains_key(attempt) || self.pools.holds(attempt);
+        let seat = self.seats.keys().find(|other| other.task == attempt.task && other.number > attempt.number);
+        let later = seat.cloned().or_else(|| self.pools.later(attempt));
         match later {
-            Some(later) if !self.seats.contains_key(attempt) => {
+            Some(later) if !here => {
                 Err(Refusal::new(format!("attempt `{attempt}` has been replaced by `{later}`"), ""))
             }
             Some(_) | None => Ok(()),

@@ -31,7 +31,7 @@ pub struct SpoolError {
 }
 
 enum Order {
-    Add { report: Box<Report>, done: oneshot::Sender<u64> },
+    Add { report: Box<Report>, done: Option<oneshot::Sender<u64>> },
     Ack(u64),
 }
 
@@ -86,8 +86,16 @@ impl Spool {
     pub async fn add(&self, attempt: &str, what: report::What) -> Option<u64> {
         let (done, durable) = oneshot::channel();
         let report = Box::new(Report { seq: 0, attempt: attempt.to_owned(), what: Some(what) });
-        self.orders.send(Order::Add { report, done }).ok()?;
+        self.orders.send(Order::Add { report, done: Some(done) }).ok()?;
         durable.await.ok()
+    }
+
+    /// Hands in a report that somebody will say again if the agent ends before
+    /// it is durable; it is sent no earlier than that.
+    pub fn post(&self, attempt: &str, what: report::What) {
+        let report = Box::new(Report { seq: 0, attempt: attempt.to_owned(), what: Some(what) });
+        // The writing thread is gone only when the agent ends.
+        let _ = self.orders.send(Order::Add { report, done: None });
     }
 
     /// Drops a report that the controller has taken.
@@ -149,7 +157,7 @@ fn write(mut journal: Journal, inbox: &mpsc::Receiver<Order>, shared: &Shared) {
             let seq = report.seq;
             lock(&shared.unacknowledged).insert(seq, *report);
             // The asker may have gone; the report is kept all the same.
-            let _ = done.send(seq);
+            let _ = done.map(|done| done.send(seq));
         }
         if let Some(newest) = newest {
             shared.newest.send_replace(newest);

@@ -143,24 +143,29 @@ async fn a_command_s_code_signal_or_absence_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_leaves_nothing_running_not_even_what_hides() {
-    stop_what_hides(Rig::new().await).await;
+    for ranks in [1, 2] {
+        stop_what_hides(Rig::new().await, ranks).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_needs_no_cgroup() {
     let rig = Rig::with_env(&[(agent::shim::cgroup::SWITCH, "1")]).await;
-    rig.controller.say(Say::Start(run(&rig, "j1.run.9.1", &["true"]))).await;
+    let two = Assignment { ranks: 2, world_size: 2, ..run(&rig, "j1.run.9.1", &["true"]) };
+    rig.controller.say(Say::Start(two)).await;
     rig.controller.ended("j1.run.9.1").await;
     let shim: agent::shim::record::Shim =
         agent::shim::record::read(&rig.seat("j1.run.9.1").join(agent::shim::record::SHIM)).unwrap().unwrap();
     assert_eq!(shim.cgroup, None);
-    stop_what_hides(rig).await;
+    stop_what_hides(rig, 2).await;
 }
 
-async fn stop_what_hides(rig: Rig) {
+/// One rank is a task of its job's pool; two have a shim of their own.
+async fn stop_what_hides(rig: Rig, ranks: u32) {
     // A child that leaves the session and ignores SIGTERM.
-    let script = "setsid sh -c 'trap \"\" TERM; echo $$ > hidden; while :; do sleep 0.2; done' & echo up; wait";
-    rig.controller.say(Say::Start(run(&rig, "j1.run.0.1", &["sh", "-c", script]))).await;
+    let script = "[ $RANK = 0 ] || exec sleep 300; setsid sh -c 'trap \"\" TERM; echo $$ > hidden; while :; do sleep 0.2; done' & echo up; wait";
+    let assignment = Assignment { ranks, world_size: ranks, ..run(&rig, "j1.run.0.1", &["sh", "-c", script]) };
+    rig.controller.say(Say::Start(assignment)).await;
     let hidden = rig.work().join("hidden");
     until("the hidden child is up", || std::fs::read_to_string(&hidden).is_ok_and(|t| t.ends_with('\n'))).await;
     let pid: i32 = std::fs::read_to_string(&hidden).unwrap().trim().parse().unwrap();

@@ -11,7 +11,7 @@ use crate::watch::hang::Standstill;
 
 /// A failure of what could not be started or was refused by a check.
 #[must_use]
-pub(super) fn refused(node: &str, refusal: &Refusal) -> Failure {
+pub(crate) fn refused(node: &str, refusal: &Refusal) -> Failure {
     Failure {
         node: node.to_owned(),
         cause: "refused".into(),
@@ -22,9 +22,22 @@ pub(super) fn refused(node: &str, refusal: &Refusal) -> Failure {
     }
 }
 
+/// The failure of what ran when the host went down.
+#[must_use]
+pub(crate) fn rebooted(node: &str) -> Failure {
+    Failure {
+        node: node.to_owned(),
+        cause: "node-lost".into(),
+        at_ms: runtime::clock::now_ms(),
+        message: "the host was restarted while the attempt ran".into(),
+        hint: "look for why it was: `last -x reboot`, `journalctl -b -1`".into(),
+        ..Failure::default()
+    }
+}
+
 /// The failure of one process, with the lines that prove it.
 #[must_use]
-pub(super) fn of_process(node: &str, process: &Process, exit: &Exit) -> Failure {
+pub(crate) fn of_process(node: &str, process: &Process, exit: &Exit) -> Failure {
     let lines = last_lines(process);
     let who = match process.rank {
         None if process.name == "scheduler" => "the scheduler".to_owned(),

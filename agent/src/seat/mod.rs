@@ -5,13 +5,13 @@
 mod changes;
 pub mod dir;
 mod ending;
-mod failure;
+pub(crate) mod failure;
 pub mod judge;
 mod orphans;
 mod prepare;
 mod readers;
 mod run;
-mod shimctl;
+pub(crate) mod shimctl;
 mod sights;
 mod watch;
 

@@ -136,7 +136,7 @@ impl Seat {
         }
         let rebooted = self.note.boot_id != proc::boot_id();
         if rebooted && !has(record::ENDED) && self.note.wanted != Wanted::Nothing {
-            return Next::Finish(Box::new(End { failure: Some(self.reboot_failure()), ..End::default() }));
+            return Next::Finish(Box::new(End { failure: Some(failure::rebooted(&self.host.node)), ..End::default() }));
         }
         if has(record::LAUNCH) {
             return Next::Watch;
@@ -146,17 +146,6 @@ impl Seat {
             Wanted::Prepare if self.marks.contains("prepared") => Next::Idle,
             Wanted::Prepare => Next::Prepare,
             Wanted::Start => Next::Start,
-        }
-    }
-
-    fn reboot_failure(&self) -> Failure {
-        Failure {
-            node: self.host.node.clone(),
-            cause: "node-lost".into(),
-            at_ms: runtime::clock::now_ms(),
-            message: "the host was restarted while the attempt ran".into(),
-            hint: "look for why it was: `last -x reboot`, `journalctl -b -1`".into(),
-            ..Failure::default()
         }
     }
 

@@ -1,5 +1,6 @@
 //! Starting a shim and telling it to stop.
 
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
@@ -19,6 +20,15 @@ use crate::shim::{cgroup, descend, proc};
 ///
 /// [`Refusal`] if it cannot be started.
 pub(super) async fn start(bin_dir: &Path, dir: &Path) -> Result<(), Refusal> {
+    start_with(bin_dir, &[dir.as_os_str()], dir).await
+}
+
+/// Starts a shim with any arguments; its complaints go to `shim.log` in `dir`.
+///
+/// # Errors
+///
+/// [`Refusal`] if it cannot be started.
+pub(crate) async fn start_with(bin_dir: &Path, args: &[&OsStr], dir: &Path) -> Result<(), Refusal> {
     let program = bin_dir.join("qctl-shim");
     let failed = |error: io::Error| {
         Refusal::new(
@@ -28,7 +38,7 @@ pub(super) async fn start(bin_dir: &Path, dir: &Path) -> Result<(), Refusal> {
     };
     let log = OpenOptions::new().create(true).append(true).open(dir.join(record::SHIM_LOG)).map_err(failed)?;
     let mut command = tokio::process::Command::new(&program);
-    command.arg(dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     // It returns once the process that stays has been started.
     let status = command.status().await.map_err(failed)?;
     if status.success() {

@@ -16,7 +16,7 @@ use super::cgroup::Cgroup;
 use super::descend::{Family, signal_group};
 use super::proc;
 use super::record::{self, Child, Ended, Exit, Launch, ProcId, Process, Shim, Started, Stop};
-use super::within;
+use super::{pool, within};
 
 /// First argument of the process that stays.
 const HOLD: &str = "--hold";
@@ -39,6 +39,8 @@ pub fn main() -> ExitCode {
     let outcome = match words.as_slice() {
         [dir] if dir != HOLD => detach(Path::new(dir)),
         [flag, dir] if flag == HOLD => hold(Path::new(dir)),
+        [flag, dir] if flag == pool::FLAG => detach_as(pool::HOLD, Path::new(dir)),
+        [flag, dir] if flag == pool::HOLD => pool::hold(Path::new(dir)),
         [flag, dir, words @ ..] if flag == within::FLAG => return within::main(Path::new(dir), words),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "expected one argument: a seat's directory")),
     };
@@ -53,7 +55,11 @@ pub fn main() -> ExitCode {
 }
 
 fn detach(dir: &Path) -> io::Result<()> {
-    Command::new(std::env::current_exe()?).arg(HOLD).arg(dir).stdin(Stdio::null()).spawn().map(drop)
+    detach_as(HOLD, dir)
+}
+
+fn detach_as(flag: &str, dir: &Path) -> io::Result<()> {
+    Command::new(std::env::current_exe()?).arg(flag).arg(dir).stdin(Stdio::null()).spawn().map(drop)
 }
 
 fn hold(dir: &Path) -> io::Result<()> {
@@ -291,7 +297,7 @@ fn program(process: &Process) -> &str {
     process.argv.first().map_or("", String::as_str)
 }
 
-fn pipe_for(signal: i32) -> io::Result<UnixStream> {
+pub(super) fn pipe_for(signal: i32) -> io::Result<UnixStream> {
     let (read, write) = UnixStream::pair()?;
     read.set_nonblocking(true)?;
     signal_hook::low_level::pipe::register(signal, write)?;
@@ -299,7 +305,7 @@ fn pipe_for(signal: i32) -> io::Result<UnixStream> {
 }
 
 /// Empties a signal pipe; whether a signal had come.
-fn drain(pipe: &mut UnixStream) -> bool {
+pub(super) fn drain(pipe: &mut UnixStream) -> bool {
     let mut any = false;
     let mut buffer = [0_u8; 64];
     while matches!(pipe.read(&mut buffer), Ok(n) if n > 0) {

@@ -8,6 +8,7 @@
 pub mod cgroup;
 pub mod descend;
 mod hold;
+pub mod pool;
 pub mod proc;
 pub mod record;
 pub mod within;

@@ -177,6 +177,18 @@ pub fn write<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
     runtime::files::write_durably(path, &serde_json::to_vec(record)?)
 }
 
+/// Writes one JSON record by rename: whole or absent as long as the kernel
+/// lives, which is as long as what it says about processes can matter.
+///
+/// # Errors
+///
+/// Whatever the file system says.
+pub fn write_plainly<T: Serialize>(path: &Path, record: &T) -> io::Result<()> {
+    let temp = path.with_extension(format!("{}.tmp", std::process::id()));
+    fs::write(&temp, serde_json::to_vec(record)?)?;
+    fs::rename(&temp, path)
+}
+
 /// Writes one JSON record unless the file exists; `false` if it does.
 ///
 /// # Errors

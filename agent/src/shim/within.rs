@@ -102,3 +102,28 @@ fn end_like(status: ExitStatus) -> ExitCode {
     }
     ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_real_interpreter_gets_path_without_the_directory_that_leads_here() {
+        let dir = Path::new("/s/attempt");
+        let outer = |path: &str| outer_path(dir, Some(OsStr::new(path)));
+        assert_eq!(outer("/s/attempt/bin:/usr/bin:/bin").as_deref(), Some(OsStr::new("/usr/bin:/bin")));
+        assert_eq!(outer("/usr/bin").as_deref(), Some(OsStr::new("/usr/bin")));
+        assert_eq!(outer_path(dir, None), None);
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_words_and_its_variables() {
+        let argv = ["/usr/bin/python3", "/w/train.py", "--lr", "1"].map(str::to_owned).to_vec();
+        let process = Process { argv, ..Process::default() };
+        let words = |text: &str| text.split(' ').map(OsString::from).collect::<Vec<_>>();
+        assert!(is_it(&process, &words("/w/train.py --lr 1")));
+        assert!(!is_it(&process, &words("/w/train.py --lr 2")) && !is_it(&process, &words("-c pass")));
+        let role = [("QCTL_NO_SUCH_VARIABLE".to_owned(), "MS_WORKER".to_owned())];
+        assert!(!is_it(&Process { env: role.into(), ..process }, &words("/w/train.py --lr 1")));
+    }
+}

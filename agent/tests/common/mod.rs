@@ -1,6 +1,13 @@
 //! A controller that is only a wire, and an agent's real binary on the other end.
 
-#![allow(clippy::unwrap_used, clippy::unwrap_in_result, dead_code, unreachable_pub, missing_debug_implementations)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    clippy::unwrap_in_result,
+    dead_code,
+    unreachable_pub,
+    missing_debug_implementations
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -10,6 +17,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use agent::shim::pool::{RECORDS, Reader, Record};
 use agent::shim::proc;
 use agent::shim::record::{self, Started};
 use proto::v1::agents_server::{Agents, AgentsServer};
@@ -327,14 +335,36 @@ impl Rig {
         self.script(&self.dir.path().join("bin").join(name), &format!("#!/bin/sh\n{body}\n"));
     }
 
-    /// Process numbers of a seat's children, in launch order.
+    /// The directory of a job's newest pool.
+    pub fn pool(&self, attempt: &str) -> Option<PathBuf> {
+        let job = attempt.split('.').next().unwrap();
+        let pools = std::fs::read_dir(self.dir.path().join("state/pools")).into_iter().flatten().flatten();
+        let of_job = |p: &PathBuf| p.file_stem().is_some_and(|stem| stem == job);
+        let mut found: Vec<PathBuf> = pools.map(|entry| entry.path()).filter(of_job).collect();
+        found.sort();
+        found.pop()
+    }
+
+    /// What the shims of a job's pool have written.
+    pub fn records(&self, attempt: &str) -> Vec<Record> {
+        let Some(pool) = self.pool(attempt) else { return Vec::new() };
+        Reader::open(&pool.join(RECORDS)).and_then(|mut reader| reader.turn()).unwrap_or_default()
+    }
+
+    /// Process numbers of an attempt's children, in launch order.
     pub fn children(&self, attempt: &str) -> Vec<i32> {
+        let pooled = self.records(attempt).into_iter().find_map(|record| match record {
+            Record::Started { attempt: of, id, .. } if of == attempt => Some(id.pid),
+            _ => None,
+        });
         let started: Option<Started> = record::read(&self.seat(attempt).join(record::STARTED)).unwrap();
-        started.map(|s| s.children.iter().map(|c| c.id.pid).collect()).unwrap_or_default()
+        let seated = started.map(|s| s.children.iter().map(|c| c.id.pid).collect()).unwrap_or_default();
+        pooled.map_or(seated, |pid| vec![pid])
     }
 
     pub fn shim(&self, attempt: &str) -> i32 {
-        let shim: Option<record::Shim> = record::read(&self.seat(attempt).join(record::SHIM)).unwrap();
+        let dir = self.pool(attempt).unwrap_or_else(|| self.seat(attempt));
+        let shim: Option<record::Shim> = record::read(&dir.join(record::SHIM)).unwrap();
         shim.unwrap().id.pid
     }
 
@@ -376,6 +406,18 @@ impl Drop for Rig {
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 agent::shim::cgroup::remove(&path);
+            }
+        }
+        for entry in std::fs::read_dir(self.dir.path().join("state/pools")).into_iter().flatten().flatten() {
+            let shim: Option<record::Shim> = record::read(&entry.path().join(record::SHIM)).ok().flatten();
+            let mut all: Vec<_> = shim.map(|shim| shim.id).into_iter().collect();
+            let records = Reader::open(&entry.path().join(RECORDS)).and_then(|mut reader| reader.turn());
+            all.extend(records.unwrap_or_default().into_iter().filter_map(|record| match record {
+                Record::Started { id, .. } => Some(id),
+                _ => None,
+            }));
+            for id in all.into_iter().filter(|id| proc::lives(*id)) {
+                agent::shim::descend::signal(id.pid, rustix::process::Signal::KILL);
             }
         }
         self.tasks.stop_token().cancel();
