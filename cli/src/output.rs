@@ -49,7 +49,7 @@ pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
 pub(crate) fn print_json(value: &impl Serialize) -> Result<(), Failure> {
     let text =
         serde_json::to_string_pretty(value).map_err(|error| Failure::because("no JSON could be made", &error))?;
-    print_line(&text)
+    print_line(&inert(text))
 }
 
 /// Writes `value` on one line, as a record of a stream.
@@ -66,10 +66,28 @@ pub(crate) fn print_yaml(value: &impl Serialize) -> Result<(), Failure> {
 /// `value` as a record of a stream: a line of JSON, or else a YAML document without its last line break.
 pub(crate) fn record(value: &impl Serialize, format: Format) -> Result<String, Failure> {
     if format == Format::Json {
-        return serde_json::to_string(value).map_err(|error| Failure::because("no JSON could be made", &error));
+        let text = serde_json::to_string(value).map_err(|error| Failure::because("no JSON could be made", &error))?;
+        return Ok(inert(text));
     }
     let text = serde_saphyr::to_string(value).map_err(|error| Failure::because("no YAML could be made", &error))?;
     Ok(format!("---\n{}", text.trim_end()))
+}
+
+/// JSON without a character that steers a terminal: what serde leaves as it is, DEL and U+0080 to U+009F, is
+/// escaped too, which means the same to whoever parses it.
+fn inert(text: String) -> String {
+    if !text.contains(|c: char| c.is_control() && c != '\n') {
+        return text;
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if c.is_control() && c != '\n' {
+            shown.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 /// Whether a person reads stderr.
@@ -80,4 +98,22 @@ pub(crate) fn is_watched() -> bool {
 /// Whether a person reads stdout.
 pub(crate) fn is_read_by_person() -> bool {
     io::stdout().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Escape, line break, DEL, and CSI as one character.
+    const HOSTILE: &str = "a\u{1b}[2J\nb\u{7f}\u{9b}31m";
+
+    #[test]
+    fn no_record_steers_a_terminal_and_all_mean_the_same() {
+        for format in [Format::Json, Format::Yaml] {
+            let text = record(&[HOSTILE], format).unwrap();
+            assert!(!text.contains(|c: char| c.is_control() && c != '\n'), "{format:?}: {text:?}");
+            let back: Vec<String> = serde_saphyr::from_str(&text).unwrap();
+            assert_eq!(back, [HOSTILE], "{format:?}");
+        }
+    }
 }

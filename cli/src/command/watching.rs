@@ -7,6 +7,7 @@ use runtime::backoff::Backoff;
 use crate::failure::{Exit, Failure};
 use crate::output::{is_read_by_person, print_line, say};
 use crate::screen::Screen;
+use crate::text::one_line;
 
 /// How often the controller is asked; half of what a calm screen bears.
 const EVERY: Duration = Duration::from_secs(1);
@@ -86,8 +87,9 @@ impl Shown {
         let before = std::mem::replace(&mut self.lost, true);
         match &mut self.screen {
             Some(screen) => {
-                let mut lines = self.last.screen.clone();
-                lines.extend([String::new(), format!("{message}; retrying")]);
+                // On top, where a low screen does not cut it off.
+                let mut lines = vec![format!("retrying: {}", one_line(message))];
+                lines.extend(self.last.screen.iter().cloned());
                 screen.draw(&lines)?;
             }
             None if !before => say("controller unreachable, retrying"),

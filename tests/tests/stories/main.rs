@@ -15,6 +15,7 @@ mod names;
 mod pipeline;
 mod random_kills;
 mod rank_failures;
+mod screens;
 mod terminal;
 mod tour;
 mod unreachable;

@@ -36,6 +36,13 @@ pub(super) async fn all(mut client: Client) -> (Option<Vec<v1::NodeView>>, Vec<C
         checks.push(none.next("start an agent on each host: qctl-agent run --help"));
     }
     nodes.iter().for_each(|node| checks.extend(about(node, &status.version)));
+    let here = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if nodes.iter().any(|node| node.hostname != here) {
+        let untold = Check::new(Verdict::Unknown, "clock", "agents on other hosts do not tell their time").of("agents");
+        checks.push(
+            untold.next("compare them by hand, as with timedatectl: certificates and logs need clocks that agree"),
+        );
+    }
     (Some(nodes), checks)
 }
 

@@ -9,8 +9,8 @@ use tonic::Status;
 use super::{Face, LogsArgs};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
-use crate::output::{print, print_bytes, print_record, say};
-use crate::text::{logged, one_line, program, time};
+use crate::output::{is_read_by_person, print, print_bytes, print_record, say};
+use crate::text::{logged, one_line, printable, program, time};
 use crate::view::LogLine;
 
 /// Why reading stopped before its end.
@@ -68,6 +68,8 @@ impl Printer {
         let offset = batch.offset + (batch.data.len() - data.len()) as u64;
         self.held.insert(key.clone(), offset + data.len() as u64);
         match self.args.output {
+            // Bytes for a file or a pipe; somebody else's program does not steer this terminal.
+            Face::Raw if is_read_by_person() => print(&printable(&String::from_utf8_lossy(data))),
             Face::Raw => print_bytes(data),
             Face::Json => records(batch, offset, data),
             Face::Text => {
