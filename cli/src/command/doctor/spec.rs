@@ -166,7 +166,9 @@ mod tests {
         let table = [
             ("{}", Verdict::Ok),
             ("stages: { preflight: { require: { python: '3.11', mindspore: 2.7.1 } } }", Verdict::Ok),
+            ("stages: { preflight: { require: { python: 3.11, cann: 8.2.RC2 } } }", Verdict::Ok),
             ("stages: { preflight: { require: { python: '3.1' } } }", Verdict::Fail),
+            ("stages: { preflight: { require: { python: 3.10 } } }", Verdict::Fail),
             ("stages: { preflight: { require: { mindspore: 2.8.0 } } }", Verdict::Fail),
         ];
         for (text, verdict) in table {
