@@ -30,7 +30,7 @@ Start here:
   qctl run -f pipeline.yaml           submit a job and follow it to its end
   qctl logs last --stage train -f     what its processes say
 
-A JOB is an id, a name, the beginning of an id, or `last`.
+A JOB is an id, a name, the beginning of either, or `last`.
 
 Exit codes: 0 ok, 1 failed, 2 usage, 3 job failed, 4 job cancelled, 5 not found, 6 controller unreachable, \
 7 not permitted, 130 left by Ctrl-C.";

@@ -21,7 +21,7 @@ const FILES: usize = 8;
 /// Which job, and how.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct JobArgs {
-    /// The job: an id, a name, the beginning of an id, or `last`
+    /// The job: an id, a name, the beginning of either, or `last`
     #[arg(add = ArgValueCompleter::new(completion::jobs))]
     pub(super) job: String,
     /// How it is written

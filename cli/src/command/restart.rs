@@ -23,7 +23,7 @@ Examples:
   qctl restart last
   qctl restart quickstart --from-stage train --from-checkpoint 10 --follow")]
 pub(crate) struct RestartArgs {
-    /// The job: an id, a name, the beginning of an id, or `last`
+    /// The job: an id, a name, the beginning of either, or `last`
     #[arg(add = ArgValueCompleter::new(completion::jobs))]
     job: String,
     /// Begins again with this stage and all that come after it

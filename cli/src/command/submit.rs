@@ -63,7 +63,7 @@ Ctrl-C leaves the job running. The job's outcome is the exit code.
 Example:
   qctl follow last")]
 pub(crate) struct FollowArgs {
-    /// The job: an id, a name, the beginning of an id, or `last`
+    /// The job: an id, a name, the beginning of either, or `last`
     #[arg(add = ArgValueCompleter::new(completion::jobs))]
     job: String,
 }
