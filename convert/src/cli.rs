@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Publish(Publish),
     /// Print facts about a model or a checkpoint directory as one JSON object.
     Describe(Describe),
+    /// Print what one iteration of a checkpoint directory holds, and what is wrong with it, as one JSON object.
+    Inspect(Inspect),
     /// Measure a conversion against `cp` of the same bytes.
     Bench(Bench),
 }
@@ -128,6 +130,45 @@ pub(crate) struct Describe {
     /// A directory of Megatron-core checkpoints.
     #[arg(long, value_name = "DIR")]
     pub(crate) mcore_dir: Option<PathBuf>,
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// The directory that holds `iter_…`, or one of these itself.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) mcore_dir: PathBuf,
+    /// The iteration: a number, or `latest` for the tracker's.
+    #[arg(long, value_name = "N", value_parser = parse_iteration)]
+    iteration: Option<Iteration>,
+    /// Read every byte and compare it with its checksum.
+    #[arg(long)]
+    pub(crate) verify: bool,
+    /// Only this rank's shard; may be given again.
+    #[arg(long = "shard", value_name = "TP,PP", value_parser = parse_rank)]
+    pub(crate) shards: Vec<(u32, u32)>,
+    /// A layout to load it with: tensor-parallel size.
+    #[arg(long, value_name = "N", requires = "pp", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) tp: Option<u32>,
+    /// Pipeline-parallel size.
+    #[arg(long, value_name = "N", requires = "tp", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) pp: Option<u32>,
+}
+
+impl Inspect {
+    /// What is to be looked at.
+    pub(crate) fn request(self) -> Result<convert::inspect::Request> {
+        let load_as = match (self.tp, self.pp) {
+            (Some(tp), Some(pp)) => Some(model::Parallel::new(tp, pp)?),
+            _ => None,
+        };
+        let iteration = match self.iteration {
+            Some(Iteration::Number(number)) => Some(number),
+            Some(Iteration::Latest) | None => None,
+        };
+        let only = self.shards.into_iter().collect();
+        Ok(convert::inspect::Request { dir: self.mcore_dir, iteration, only, verify: self.verify, load_as })
+    }
 }
 
 /// Arguments of `bench`.

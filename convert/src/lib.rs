@@ -10,6 +10,7 @@ pub mod describe;
 pub mod digest;
 pub mod dtype;
 pub mod error;
+pub mod inspect;
 pub mod mapped;
 pub mod matrix;
 pub mod parallel;

@@ -15,7 +15,7 @@ use convert::progress::Report;
 use convert::publish::Sources;
 use convert::safetensors::HfModel;
 use convert::stage::Written;
-use convert::{Error, Result, describe, publish, to_hf, to_mcore};
+use convert::{Error, Result, describe, inspect, publish, to_hf, to_mcore};
 use model::{Dtype, Parallel};
 use serde::Deserialize;
 
@@ -84,6 +84,10 @@ fn run(cli: Cli, terminal: &Terminal) -> Result<()> {
             (None, Some(dir)) => terminal::print_json(terminal, &describe::mcore(&dir)?),
             (None, None) => Err(Error::usage("give `--hf-dir` or `--mcore-dir`")),
         },
+        Some(Command::Inspect(args)) => {
+            let inspection = inspect::inspect(&args.request()?, terminal)?;
+            terminal::print_json(terminal, &inspection)
+        }
         Some(Command::Bench(args)) => bench::run(&args, terminal),
     }
 }

@@ -1,0 +1,164 @@
+//! What is said of whole, incomplete and damaged checkpoints.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::{small_shape, tensor_shapes, write_model};
+use serde_json::Value;
+
+const SHARD: &str = "model_optim_rng.pt";
+
+struct Lab {
+    dir: tempfile::TempDir,
+}
+
+impl Lab {
+    /// A converted checkpoint of TP 2 x PP 2.
+    fn new() -> Self {
+        let lab = Self { dir: tempfile::tempdir().unwrap() };
+        let (hf, save) = (lab.dir.path().join("hf"), lab.save());
+        write_model(&hf, &small_shape(), 3, 2);
+        let output = program()
+            .args(["--load-model-type", "hf", "--save-model-type", "mg", "--params-dtype", "bf16", "--add-qkv-bias"])
+            .args(["--target-tensor-parallel-size", "2", "--target-pipeline-parallel-size", "2"])
+            .args([Path::new("--load-dir"), &hf, Path::new("--save-dir"), &save])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        lab
+    }
+
+    fn save(&self) -> PathBuf {
+        self.dir.path().join("mcore")
+    }
+
+    fn shard(&self, name: &str) -> PathBuf {
+        self.save().join("iter_0000001").join(name).join(SHARD)
+    }
+
+    fn inspect(&self, args: &[&str]) -> Value {
+        inspect(&self.save(), args)
+    }
+}
+
+fn program() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_qctl-convert"))
+}
+
+fn inspect(dir: &Path, args: &[&str]) -> Value {
+    let output = program().arg("inspect").arg("--mcore-dir").arg(dir).args(args).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn refused(dir: &Path, args: &[&str]) -> String {
+    let output = program().arg("inspect").arg("--mcore-dir").arg(dir).args(args).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn problem(seen: &Value) -> &str {
+    assert_eq!(seen["complete"], false);
+    seen["problems"][0]["message"].as_str().unwrap()
+}
+
+#[test]
+fn a_whole_checkpoint_states_its_layout_parameters_and_types() {
+    let lab = Lab::new();
+    let seen = lab.inspect(&["--verify"]);
+    assert_eq!(
+        (&seen["tp"], &seen["pp"], &seen["iteration"], &seen["tracker"]),
+        (&2.into(), &2.into(), &1.into(), &1.into())
+    );
+    assert_eq!((&seen["complete"], &seen["verified"]), (&true.into(), &true.into()));
+    assert_eq!(seen["dtypes"], serde_json::json!(["bf16"]));
+    let shape = small_shape();
+    let elements: u64 = tensor_shapes(&shape).iter().map(|(_, sides)| sides.iter().product::<u64>()).sum();
+    let padding = shape.vocab_size.next_multiple_of(2) - shape.vocab_size;
+    let tables = if shape.tied { 1 } else { 2 };
+    assert_eq!(seen["parameters"], elements + padding * shape.hidden_size * tables);
+    let size: u64 = ["mp_rank_00_000", "mp_rank_00_001", "mp_rank_01_000", "mp_rank_01_001"]
+        .map(|name| fs::metadata(lab.shard(name)).unwrap().len())
+        .iter()
+        .sum();
+    assert_eq!(seen["bytes"], size);
+    let one = inspect(&lab.save().join("iter_0000001"), &["--shard", "1,0"]);
+    assert_eq!((one["shards"].as_array().unwrap().len(), &one["shards"][0]["tp"]), (1, &1.into()));
+}
+
+#[test]
+fn missing_ranks_are_named_even_the_last_ones() {
+    let lab = Lab::new();
+    for name in ["mp_rank_01_000", "mp_rank_00_001", "mp_rank_01_001"] {
+        fs::remove_file(lab.shard(name)).unwrap();
+    }
+    let seen = lab.inspect(&[]);
+    assert_eq!(seen["missing"], serde_json::json!(["mp_rank_01_000", "mp_rank_00_001", "mp_rank_01_001"]));
+    assert_eq!((&seen["complete"], &seen["tp"], &seen["pp"]), (&false.into(), &2.into(), &2.into()));
+    assert_eq!(lab.inspect(&["--tp", "2", "--pp", "2"])["load"]["reason"], "`mp_rank_01_000` is missing, and 2 more");
+}
+
+#[test]
+fn damage_in_any_member_is_found_and_named() {
+    let lab = Lab::new();
+    let path = lab.shard("mp_rank_01_001");
+    let whole = fs::read(&path).unwrap();
+    let mut flipped = whole.clone();
+    let middle = whole.len() / 2;
+    flipped[middle] ^= 1;
+    fs::write(&path, &flipped).unwrap();
+    assert_eq!(lab.inspect(&[])["complete"], true, "only what is read can be found");
+    let seen = lab.inspect(&["--verify"]);
+    assert!(problem(&seen).contains("mp_rank_01_001") && problem(&seen).contains("checksum"), "{seen}");
+    assert_eq!(seen["problems"].as_array().unwrap().len(), 1);
+    assert_eq!(seen["shards"].as_array().unwrap().iter().filter(|one| one["intact"] == true).count(), 3);
+    fs::write(&path, &whole[..middle]).unwrap();
+    assert!(problem(&lab.inspect(&[])).contains("no intact checkpoint archive"));
+    fs::write(&path, b"").unwrap();
+    assert!(problem(&lab.inspect(&[])).contains("mp_rank_01_001"));
+}
+
+#[test]
+fn a_rank_of_another_place_or_iteration_is_named() {
+    let lab = Lab::new();
+    let path = lab.shard("mp_rank_01_001");
+    let right = fs::read(&path).unwrap();
+    fs::copy(lab.shard("mp_rank_00_000"), &path).unwrap();
+    assert!(problem(&lab.inspect(&[])).contains("mp_rank_01_001"));
+    fs::write(&path, right).unwrap();
+    fs::rename(lab.save().join("iter_0000001"), lab.save().join("iter_0000007")).unwrap();
+    let seen = lab.inspect(&["--iteration", "7"]);
+    assert!(problem(&seen).contains("is of iteration 1, but lies below iteration 7"), "{seen}");
+    assert_eq!(seen["problems"].as_array().unwrap().len(), 4);
+    let said = refused(&lab.save(), &[]);
+    assert!(said.contains("names a missing iteration 1") && said.contains("it holds 7"), "{said}");
+}
+
+#[test]
+fn whether_a_layout_can_load_it_comes_with_the_reason() {
+    let lab = Lab::new();
+    let load = |tp: &str, pp: &str| lab.inspect(&["--tp", tp, "--pp", pp])["load"].clone();
+    assert_eq!((&load("2", "2")["possible"], &load("2", "2")["reason"]), (&true.into(), &Value::Null));
+    let other = load("1", "2");
+    assert_eq!(other["possible"], false);
+    assert!(other["reason"].as_str().unwrap().contains("it is cut for TP 2 x PP 2"));
+    assert!(other["hint"].as_str().unwrap().contains("--target-tensor-parallel-size 1"));
+    let impossible = load("3", "1");
+    assert!(impossible["reason"].as_str().unwrap().contains("tp 3 does not divide"), "{impossible}");
+}
+
+#[test]
+fn what_is_no_checkpoint_is_refused_with_a_next_step() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(refused(&dir.path().join("none"), &[]).contains("cannot read"));
+    assert!(refused(dir.path(), &[]).contains("holds no `iter_…` directory"));
+    fs::create_dir(dir.path().join("iter_0000003")).unwrap();
+    assert!(refused(dir.path(), &[]).contains("only checkpoints in Megatron's torch format"));
+    let lab = Lab::new();
+    assert!(refused(&lab.save(), &["--iteration", "5"]).contains("holds no iteration 5"));
+}
