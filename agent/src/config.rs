@@ -2,10 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use model::NodeId;
 use proto::v1::DeviceKind;
 use serde::Deserialize;
+
+use crate::probe::Source;
 
 /// Flags of `qctl-agent run`. Each can also stand in the file of `--config`,
 /// spelled with `_`; flags and variables win over the file.
@@ -44,6 +47,9 @@ pub struct Flags {
     /// Where qctl-shim and the engines are; beside this program unless told.
     #[arg(long, env = "QCTL_BIN_DIR", value_name = "DIR")]
     pub bin_dir: Option<PathBuf>,
+    /// Directory of recorded outputs of npu-smi to read instead of asking it.
+    #[arg(long, env = "QCTL_PROBE_RECORDING", value_name = "DIR")]
+    pub probe_recording: Option<PathBuf>,
     /// Traces as JSON lines.
     #[arg(long, env = "QCTL_LOG_JSON")]
     pub log_json: bool,
@@ -62,6 +68,16 @@ struct InFile {
     join_token: Option<String>,
     ca_digest: Option<String>,
     bin_dir: Option<PathBuf>,
+    #[serde(default)]
+    probe: InProbe,
+}
+
+/// The table `[probe]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InProbe {
+    recording: Option<PathBuf>,
+    period_seconds: Option<u64>,
 }
 
 /// What an agent is, checked.
@@ -85,6 +101,10 @@ pub struct Config {
     pub join: Option<Join>,
     /// Where qctl-shim and the engines are.
     pub bin_dir: PathBuf,
+    /// How its NPUs are probed; none where it has none.
+    pub probe: Option<Source>,
+    /// How often; 1 s to a day.
+    pub probe_period: Duration,
 }
 
 /// How to get a certificate.
@@ -163,6 +183,10 @@ impl Flags {
             Some(dir) => std::path::absolute(dir).map_err(ConfigError::Home)?,
             None => home()?,
         };
+        let recording = self.probe_recording.or(file.probe.recording).map(std::path::absolute).transpose();
+        let recording = recording.map_err(ConfigError::Home)?.map(Source::Recording);
+        let probe = recording.or_else(|| (device == DeviceKind::Ascend).then_some(Source::Host));
+        let probe_period = Duration::from_secs(file.probe.period_seconds.unwrap_or(30).clamp(1, 86_400));
         let state_dir = self.state_dir.or(file.state_dir).ok_or(ConfigError::Missing("--state-dir"))?;
         Ok(Config {
             node: NodeId::new(self.node.or(file.node).ok_or(ConfigError::Missing("--node"))?)?,
@@ -175,6 +199,8 @@ impl Flags {
             slots: self.slots.or(file.slots).ok_or(ConfigError::Missing("--slots"))?,
             join,
             bin_dir,
+            probe,
+            probe_period,
         })
     }
 }
@@ -211,6 +237,13 @@ mod tests {
         let config = Flags { slots: Some(2), ..flags(&file) }.check().unwrap();
         assert_eq!((config.node.as_str(), config.slots, config.device), ("n1", 2, DeviceKind::Ascend));
         assert!(config.join.is_none());
+        assert_eq!((config.probe, config.probe_period.as_secs()), (Some(Source::Host), 30));
+        let text = "[probe]\nrecording = '/r'\nperiod_seconds = 5\n";
+        let text = std::fs::read_to_string(&file).unwrap() + text;
+        std::fs::write(&file, text).unwrap();
+        let config = Flags { device: Some("cpu".into()), ..flags(&file) }.check().unwrap();
+        let recording = Some(Source::Recording("/r".into()));
+        assert_eq!((config.probe, config.probe_period.as_secs()), (recording, 5));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use crate::fence::Fence;
 use crate::host::{Board, Host};
 use crate::join::{self, JoinError};
 use crate::launch::ports;
+use crate::probe::Probe;
 use crate::push::{self, Logs};
 use crate::seats::Seats;
 use crate::session::{Introduction, Session};
@@ -95,6 +96,7 @@ pub async fn serve(config: &Config, channel: Channel, stop: CancellationToken) -
         spool,
         progress: Board::default(),
         logs: logs.clone(),
+        probe: Probe::new(config.probe.clone(), config.slots),
     });
     let tasks = Tasks::under(&stop);
     let seats = Seats::adopt(Arc::clone(&host), tasks.clone()).map_err(state)?;
@@ -105,6 +107,8 @@ pub async fn serve(config: &Config, channel: Channel, stop: CancellationToken) -
         state_dir: config.state_dir.clone(),
     };
     let session = Session::new(Arc::clone(&host), seats, fence, introduction, tasks.clone());
+    let (probing, period, over) = (Arc::clone(&host), config.probe_period, tasks.stop_token());
+    tasks.spawn("probe", async move { probing.probe.run(period, over).await });
     tasks.spawn("push", push::run(logs, channel.clone(), tasks.stop_token()));
     tasks.spawn("session", session.run(channel, tasks.stop_token()));
     tracing::info!(node = %config.node, controller = %config.controller, "the agent is up");

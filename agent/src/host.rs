@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use proto::v1::{Progress, progress};
 
+use crate::probe::Probe;
 use crate::push::Logs;
 use crate::spool::Spool;
 
@@ -28,6 +29,8 @@ pub struct Host {
     pub progress: Board,
     /// Logs to push.
     pub logs: Logs,
+    /// The node's NPUs.
+    pub probe: Probe,
 }
 
 /// The newest progress of each seat that was not sent yet.

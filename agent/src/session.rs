@@ -9,7 +9,7 @@ use model::Epoch;
 use proto::v1::agents_client::AgentsClient;
 use proto::v1::controller_message::Kind as Heard;
 use proto::v1::{
-    AgentMessage, Beat, ControllerMessage, DeviceKind, Hello, NodeHealth, SurveyAnswer, agent_message::Kind,
+    AgentMessage, Beat, ControllerMessage, DeviceKind, Hello, NodeHealth, NpuHealth, SurveyAnswer, agent_message::Kind,
 };
 use runtime::Tasks;
 use runtime::backoff::Backoff;
@@ -23,6 +23,7 @@ use tonic::{Status, Streaming};
 use crate::fence::{Fence, FenceError};
 use crate::health;
 use crate::host::Host;
+use crate::probe;
 use crate::seat::dir::Wanted;
 use crate::seats::Seats;
 use crate::survey;
@@ -88,6 +89,7 @@ struct Line {
     sent: u64,
     beats: u64,
     told: Option<NodeHealth>,
+    told_npus: Option<Arc<NpuHealth>>,
     heard: Instant,
 }
 
@@ -125,8 +127,8 @@ impl Session {
         let mut client = AgentsClient::new(channel).max_decoding_message_size(LARGEST);
         let opening = client.session(ReceiverStream::new(queue));
         let inbound = tokio::time::timeout(GREETING, opening).await.map_err(|_| Ended::Silent)??.into_inner();
-        let (sent, beats, told) = (0, 0, None);
-        let mut line = Line { out, inbound, newest, sent, beats, told, heard: Instant::now() };
+        let (sent, beats, told, told_npus) = (0, 0, None, None);
+        let mut line = Line { out, inbound, newest, sent, beats, told, told_npus, heard: Instant::now() };
         let first = tokio::time::timeout(GREETING, line.inbound.message()).await.map_err(|_| Ended::Silent)??;
         let Some(Heard::Welcome(welcome)) = first.and_then(|m| m.kind) else { return Err(Ended::Closed) };
         self.fence.admit(welcome.epoch.unwrap_or_default().into())?;
@@ -255,8 +257,14 @@ impl Session {
         let due = line.beats.is_multiple_of(HEALTH_BEATS) || line.told.is_none_or(|old| health::differs(&old, &health));
         let health = due.then_some(health);
         line.told = health.or(line.told);
+        // The probe has a task of its own: here only its newest word is looked at.
+        let npus = self.host.probe.newest();
+        let due = line.beats.is_multiple_of(HEALTH_BEATS) || probe::differs(line.told_npus.as_deref(), npus.as_deref());
+        let npus = npus.filter(|_| due);
+        line.told_npus = npus.clone().or(line.told_npus.take());
         line.beats += 1;
-        line.send(Kind::Beat(Beat { seq: line.beats, live, health })).await
+        let npus = npus.map(|npus| (*npus).clone());
+        line.send(Kind::Beat(Beat { seq: line.beats, live, health, npus })).await
     }
 
     async fn send_progress(&self, line: &mut Line) -> Result<(), Ended> {

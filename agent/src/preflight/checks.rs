@@ -3,19 +3,12 @@
 use std::fs::File;
 use std::net::ToSocketAddrs as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
 
 use proto::v1::{Assignment, DeviceKind, PreflightBody, Runtime};
-use tokio::process::Command;
 
-use super::{Finding, python};
-use crate::launch::{Environment, absolute, find_program};
+use super::{Finding, npu, python};
+use crate::launch::{Environment, absolute};
 use crate::refusal::Refusal;
-use crate::watch::evidence::clean;
-
-/// How long `npu-smi` may take.
-const NPU_LIMIT: Duration = Duration::from_secs(30);
 
 /// One thing to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +22,8 @@ pub(super) enum Check {
     Writable(String),
     Hostname,
     Devices,
+    /// A version that a package's file tells.
+    Version(String),
     /// A version is asked for that cannot be looked up here.
     Unknown(String),
 }
@@ -53,8 +48,12 @@ pub(super) fn plan(assignment: &Assignment, body: &PreflightBody) -> Vec<Check> 
     if on_ascend {
         plan.push(Check::Devices);
     }
-    let unknown = body.require.keys().filter(|k| !matches!(k.as_str(), "python" | "mindspore"));
-    plan.extend(unknown.cloned().map(Check::Unknown));
+    let others = body.require.keys().filter(|name| !matches!(name.as_str(), "python" | "mindspore"));
+    let check = |name: &String| {
+        let is_known = npu::VERSIONS.contains(&name.as_str());
+        if is_known { Check::Version(name.clone()) } else { Check::Unknown(name.clone()) }
+    };
+    plan.extend(others.map(check));
     plan
 }
 
@@ -68,6 +67,7 @@ pub(super) async fn run(
     assignment: &Assignment,
     body: &PreflightBody,
     env: &Environment,
+    (npus, slots): (&npu::Seen, u32),
 ) -> Vec<Finding> {
     let runtime = runtime_of(assignment);
     let workdir = PathBuf::from(&runtime.workdir);
@@ -81,7 +81,8 @@ pub(super) async fn run(
         Check::Readable(path) => vec![readable(&seen(path))],
         Check::Writable(path) => vec![writable(&seen(path), body.free_bytes)],
         Check::Hostname => vec![hostname()],
-        Check::Devices => devices(env).await,
+        Check::Devices => npus.devices(assignment, slots),
+        Check::Version(name) => npus.version(name, body),
         Check::Unknown(name) => vec![unknown(name, body)],
     }
 }
@@ -150,30 +151,6 @@ fn hostname() -> Finding {
     }
 }
 
-async fn devices(env: &Environment) -> Vec<Finding> {
-    let missing = |message: String| {
-        vec![Finding::Fail(Refusal::new(
-            message,
-            "install the Ascend driver and put `npu-smi` in PATH, or set `runtime.device: cpu`",
-        ))]
-    };
-    let Ok(program) = find_program("npu-smi", Path::new("/"), env) else {
-        return missing("this node shows no NPU: `npu-smi` is not in PATH".into());
-    };
-    let mut command = Command::new(program);
-    command.arg("info").env_clear().envs(env).stdin(Stdio::null()).kill_on_drop(true);
-    match tokio::time::timeout(NPU_LIMIT, command.output()).await {
-        Ok(Ok(output)) if output.status.success() => {
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let lines = text.lines().take(200).map(|line| Finding::Note(clean(line)));
-            std::iter::once(Finding::Ok("npu-smi info".into())).chain(lines).collect()
-        }
-        Ok(Ok(output)) => missing(format!("`npu-smi info` failed: {}", output.status)),
-        Ok(Err(error)) => missing(format!("`npu-smi` could not be started: {error}")),
-        Err(_) => missing(format!("`npu-smi info` took more than {} s", NPU_LIMIT.as_secs())),
-    }
-}
-
 fn unknown(name: &str, body: &PreflightBody) -> Finding {
     let version = body.require.get(name).cloned().unwrap_or_default();
     Finding::Fail(Refusal::new(
@@ -206,10 +183,11 @@ mod tests {
         let assignment = Assignment { runtime: Some(runtime), ..Assignment::default() };
         let plain = plan(&assignment, &PreflightBody::default());
         assert_eq!(plain, [Check::Workdir, Check::Environment, Check::Hostname]);
-        let require = [("cann".to_owned(), "8.2.RC2".to_owned())].into();
+        let require = ["cann", "glibc"].map(|name| (name.to_owned(), "8.2.RC2".to_owned())).into();
         let body = PreflightBody { require, needs_mindspore: true, ..PreflightBody::default() };
         let full = plan(&assignment, &body);
         assert!(full.contains(&Check::Python) && full.contains(&Check::MindSpore));
-        assert!(full.contains(&Check::Unknown("cann".into())) && !full.contains(&Check::Devices));
+        assert!(full.contains(&Check::Version("cann".into())) && full.contains(&Check::Unknown("glibc".into())));
+        assert!(!full.contains(&Check::Devices));
     }
 }

@@ -4,6 +4,7 @@
 //! failure, all of it at once, so that it can be mended in one go.
 
 mod checks;
+mod npu;
 mod python;
 
 use std::fs::OpenOptions;
@@ -55,6 +56,8 @@ pub async fn run(
     let total = u64::try_from(plan.len()).unwrap_or(u64::MAX);
     let mut findings = Vec::new();
     let mut environment = crate::launch::Environment::new();
+    let needs_look = |check: &Check| matches!(check, Check::Devices | Check::Version(_));
+    let (mut seen, unseen): (Option<npu::Seen>, _) = (None, npu::Seen::default());
     for (done, check) in (0_u64..).zip(&plan) {
         progress(host, attempt, done, total);
         let found = if *check == Check::Environment {
@@ -66,7 +69,11 @@ pub async fn run(
                 Err(refusal) => vec![Finding::Fail(refusal)],
             }
         } else {
-            checks::run(check, assignment, body, &environment).await
+            if needs_look(check) && seen.is_none() {
+                seen = Some(npu::Seen::look(&host.probe, &environment).await);
+            }
+            let slots = host.probe.slots();
+            checks::run(check, assignment, body, &environment, (seen.as_ref().unwrap_or(&unseen), slots)).await
         };
         write(log, &found);
         findings.extend(found);

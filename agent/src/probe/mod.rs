@@ -29,6 +29,7 @@ mod tool;
 mod topology;
 mod value;
 pub mod versions;
+mod watch;
 
 pub use self::assemble::report;
 pub use self::command::Command;
@@ -41,3 +42,4 @@ pub use self::tool::Tool;
 pub use self::topology::Topology;
 pub use self::value::Quantity;
 pub use self::versions::Versions;
+pub use self::watch::{Probe, differs};

@@ -159,6 +159,13 @@ impl Asking<'_> {
     }
 }
 
+/// The versions of a host's packages.
+pub(super) fn versions(root: &Path, homes: &[PathBuf]) -> super::Versions {
+    let mut outputs = Outputs::default();
+    learn_versions(&mut outputs, root, homes);
+    outputs.versions
+}
+
 /// Learns the versions of this host's packages. `homes`: where CANN is said to
 /// be, beside its usual places.
 pub(super) fn learn_versions(outputs: &mut Outputs, root: &Path, homes: &[PathBuf]) {

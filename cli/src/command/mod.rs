@@ -14,6 +14,7 @@ mod follow;
 mod logs;
 mod man;
 mod nodes;
+mod npus;
 mod plan;
 mod ps;
 mod report;

@@ -3,9 +3,10 @@
 use proto::v1;
 use runtime::clock::now_ms;
 
+use super::npus;
 use super::watching::{Frame, watch};
 use crate::client::Client;
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 use crate::output::{Format, print_json, print_line, print_yaml, record, say};
 use crate::table::{print_table, table_lines};
 use crate::text::{bytes, duration, one_line};
@@ -14,6 +15,8 @@ use crate::view::{Document, Nodes, device};
 /// How to list.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct NodesArgs {
+    /// One node, with its NPUs
+    node: Option<String>,
     /// Goes on, and shows what changes
     #[arg(short, long)]
     watch: bool,
@@ -25,7 +28,8 @@ pub(crate) struct NodesArgs {
 /// Lists nodes.
 pub(crate) async fn run(args: &NodesArgs, mut client: Client) -> Result<(), Failure> {
     let mut list = async || -> Result<Vec<v1::NodeView>, Failure> {
-        Ok(client.nodes.list(v1::ListNodesRequest {}).await?.into_inner().nodes)
+        let nodes = client.nodes.list(v1::ListNodesRequest {}).await?.into_inner().nodes;
+        chosen(nodes, args.node.as_deref())
     };
     if args.watch {
         let drawn = matches!(args.output, Format::Table | Format::Wide);
@@ -40,13 +44,14 @@ pub(crate) async fn run(args: &NodesArgs, mut client: Client) -> Result<(), Fail
             say("no node has joined yet; start an agent: qctl-agent run --help");
             Ok(())
         }
+        Format::Table | Format::Wide if args.node.is_some() => nodes.iter().try_for_each(npus::show),
         Format::Table => print_table(HEADER, nodes.iter().map(line).collect()),
         Format::Wide => print_table(WIDE, nodes.iter().map(wide).collect()),
     }
 }
 
-const HEADER: [&str; 5] = ["NODE", "PHASE", "DEVICE", "SLOTS", "HEARD"];
-const WIDE: [&str; 12] = [
+pub(super) const HEADER: [&str; 5] = ["NODE", "PHASE", "DEVICE", "SLOTS", "HEARD"];
+const WIDE: [&str; 13] = [
     "NODE",
     "PHASE",
     "DEVICE",
@@ -58,8 +63,20 @@ const WIDE: [&str; 12] = [
     "CPUS",
     "MEMORY",
     "DISK FREE",
+    "NPUS",
     "ATTEMPTS",
 ];
+
+/// All nodes, or the one of this name.
+fn chosen(mut nodes: Vec<v1::NodeView>, name: Option<&str>) -> Result<Vec<v1::NodeView>, Failure> {
+    let Some(name) = name else { return Ok(nodes) };
+    nodes.retain(|node| node.id == name);
+    if nodes.is_empty() {
+        let failure = Failure::new(Exit::NotFound, format!("no node `{}`", one_line(name)));
+        return Err(failure.hint("`qctl nodes` lists them"));
+    }
+    Ok(nodes)
+}
 
 fn frame(format: Format, nodes: Vec<v1::NodeView>) -> Result<Frame, Failure> {
     let screen = match format {
@@ -88,7 +105,7 @@ fn document(nodes: Vec<v1::NodeView>) -> Document<Nodes> {
     Document::new(Nodes { nodes: nodes.into_iter().map(Into::into).collect() })
 }
 
-fn line(node: &v1::NodeView) -> [String; 5] {
+pub(super) fn line(node: &v1::NodeView) -> [String; 5] {
     let heard = match node.last_heard_ms {
         0 => "never".to_owned(),
         at => format!("{} ago", duration(now_ms().saturating_sub(at))),
@@ -108,7 +125,7 @@ pub(super) fn phase(node: &v1::NodeView) -> String {
     format!("{}{aside}", node.phase)
 }
 
-fn wide(node: &v1::NodeView) -> [String; 12] {
+fn wide(node: &v1::NodeView) -> [String; 13] {
     let [id, phase, device, slots, heard] = line(node);
     let disk = node.health.as_ref().map(|health| bytes(health.disk_free)).unwrap_or_default();
     let mut attempts = node.attempts.join(" ");
@@ -117,5 +134,5 @@ fn wide(node: &v1::NodeView) -> [String; 12] {
     }
     let (address, host, version) = (node.address.clone(), node.hostname.clone(), node.version.clone());
     let (cpus, memory) = (node.cpus.to_string(), bytes(node.memory));
-    [id, phase, device, slots, heard, address, host, version, cpus, memory, disk, attempts]
+    [id, phase, device, slots, heard, address, host, version, cpus, memory, disk, npus::summary(node), attempts]
 }

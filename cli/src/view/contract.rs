@@ -68,7 +68,13 @@ fn job() -> v1::JobView {
 fn written() -> Vec<(&'static str, Value)> {
     let value = |document: &dyn erased::Written| document.value();
     let full = value(&Job::from(job()));
-    let node = v1::NodeView { cordon: Some(v1::CordonView::default()), ..v1::NodeView::default() };
+    let npus = v1::NpuHealth {
+        npus: vec![v1::Npu::default()],
+        processes: vec![v1::NpuProcess::default()],
+        ..v1::NpuHealth::default()
+    };
+    let cordon = Some(v1::CordonView::default());
+    let node = v1::NodeView { cordon, npus: Some(npus), ..v1::NodeView::default() };
     let task = v1::PlannedTask { commands: vec![v1::CommandLine::default()], ..v1::PlannedTask::default() };
     let stage = v1::PlannedStage { tasks: vec![task], ..v1::PlannedStage::default() };
     let plan = v1::PlanReply { stages: vec![stage], ..v1::PlanReply::default() };

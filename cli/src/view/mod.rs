@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod contract;
 mod job;
+mod npu;
 mod other;
 
 pub(crate) use job::{Failed, Job, JobLine};

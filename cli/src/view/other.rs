@@ -3,6 +3,7 @@
 use proto::v1;
 use serde::Serialize;
 
+use super::npu::Npus;
 use super::{given, known};
 
 /// A node.
@@ -26,6 +27,7 @@ pub(crate) struct Node {
     attempts: Vec<String>,
     quarantined: Vec<String>,
     cordon: Option<Cordon>,
+    npus: Option<Npus>,
 }
 
 /// Why a node gets no new work.
@@ -66,6 +68,7 @@ impl From<v1::NodeView> for Node {
             last_heard_ms: known(node.last_heard_ms),
             attempts: node.attempts,
             quarantined: node.quarantined,
+            npus: node.npus.map(Into::into),
             cordon: node.cordon.map(Into::into),
         }
     }

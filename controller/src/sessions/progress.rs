@@ -9,11 +9,17 @@ use proto::v1;
 /// Attempts kept of one node; beyond, those that it no longer runs go first.
 const PER_NODE: usize = 4096;
 
+/// NPUs kept of one node, and as many processes.
+const NPUS: usize = 64;
+/// Error codes kept of one NPU.
+const CODES: usize = 16;
+
 /// Newest progress by node and attempt, and the newest health by node.
 #[derive(Debug, Default)]
 pub struct Progress {
     nodes: DashMap<NodeId, HashMap<AttemptId, Latest>>,
     health: DashMap<NodeId, v1::NodeHealth>,
+    npus: DashMap<NodeId, v1::NpuHealth>,
 }
 
 /// The newest word of one seat.
@@ -58,6 +64,28 @@ impl Progress {
     /// Takes a node's health.
     pub(crate) fn put_health(&self, node: &NodeId, health: v1::NodeHealth) {
         self.health.insert(node.clone(), health);
+    }
+
+    /// Takes what a node says of its NPUs, within bounds.
+    pub(crate) fn put_npus(&self, node: &NodeId, mut npus: v1::NpuHealth) {
+        let cut = |text: &mut String, most: usize| *text = text.chars().take(most).collect();
+        npus.npus.truncate(NPUS);
+        npus.processes.truncate(NPUS);
+        for npu in &mut npus.npus {
+            npu.error_codes.truncate(CODES);
+            npu.error_codes.iter_mut().for_each(|code| cut(code, 16));
+            [&mut npu.name, &mut npu.health, &mut npu.bus_id].into_iter().for_each(|text| cut(text, 64));
+        }
+        npus.processes.iter_mut().for_each(|process| cut(&mut process.name, 64));
+        [&mut npus.driver, &mut npus.firmware, &mut npus.cann].into_iter().for_each(|text| cut(text, 64));
+        cut(&mut npus.error, 500);
+        self.npus.insert(node.clone(), npus);
+    }
+
+    /// A node's newest word about its NPUs.
+    #[must_use]
+    pub fn npus(&self, node: &NodeId) -> Option<v1::NpuHealth> {
+        self.npus.get(node).map(|npus| npus.clone())
     }
 
     /// A node's newest health.

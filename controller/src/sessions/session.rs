@@ -151,6 +151,9 @@ impl Session {
         if let Some(health) = beat.health {
             self.rim.progress.put_health(&self.node, health);
         }
+        if let Some(npus) = beat.npus {
+            self.rim.progress.put_npus(&self.node, npus);
+        }
         let input = Input::Beat { node: self.node.clone(), session: self.number, live };
         self.input(What::Beat(beat.seq), input).await
     }

@@ -37,6 +37,7 @@ pub(crate) fn nodes(world: &World, progress: &Progress) -> Vec<v1::NodeView> {
             memory: record.memory,
             last_heard_ms: view.last_heard.0,
             health: progress.health(&record.id),
+            npus: progress.npus(&record.id),
             attempts: world.seats_on(&record.id).map(|attempt| attempt.to_string()).collect(),
             quarantined: quarantined.map(|(_, attempt)| attempt.to_string()).collect(),
             cordon: None,

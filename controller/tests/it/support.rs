@@ -168,7 +168,7 @@ impl Agent {
     pub(crate) async fn beat(&mut self, live: &[&str]) -> Vec<Told> {
         self.seq += 1;
         let live = live.iter().map(|id| v1::LiveAttempt { attempt: (*id).into(), state: "running".into() }).collect();
-        self.say(Said::Beat(v1::Beat { seq: self.seq, live, health: None })).await;
+        self.say(Said::Beat(v1::Beat { seq: self.seq, live, health: None, npus: None })).await;
         let mut others = Vec::new();
         loop {
             match self.next().await {
