@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::cancel::span;
 use super::completion;
-use super::follow::Face;
+use super::follow::{Face, last_event};
 use super::submit::follow_to_end;
 use crate::client::Client;
 use crate::failure::Failure;
@@ -73,6 +73,8 @@ pub(crate) async fn run(args: RestartArgs, mut client: Client) -> Result<(), Fai
         grace_ms: args.grace,
         reason: args.reason,
     };
+    // What happened before is no news to one who follows.
+    let before = if args.follow { last_event(&client, &request.job).await? } else { 0 };
     let v1::RestartReply { id, name, outcome, stages } = client.jobs.restart(request).await?.into_inner();
     let begins = outcome != "nothing-to-do";
     let restarted = Restarted { id: id.clone(), name, outcome, stages };
@@ -83,7 +85,7 @@ pub(crate) async fn run(args: RestartArgs, mut client: Client) -> Result<(), Fai
         Format::Table | Format::Wide => print_line(&told(&restarted))?,
     }
     match (args.follow, begins) {
-        (true, true) => follow_to_end(&client, &id, Face::fitting()).await,
+        (true, true) => follow_to_end(&client, &id, Face::fitting(), before).await,
         (false, true) => {
             say(&format!("next: {} logs {id} -f", program()));
             Ok(())

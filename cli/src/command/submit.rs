@@ -4,7 +4,7 @@ use clap_complete::ArgValueCompleter;
 use proto::v1;
 use serde::Serialize;
 
-use super::follow::{Face, Followed, follow};
+use super::follow::{Face, Followed, follow, last_event};
 use super::{completion, diagnosis, plan};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
@@ -108,12 +108,12 @@ pub(crate) async fn run(args: SubmitArgs, mut client: Client) -> Result<(), Fail
         return Ok(());
     }
     let face = if args.follow { Face::fitting() } else { Face::Quiet };
-    follow_to_end(&client, &id, face).await
+    follow_to_end(&client, &id, face, 0).await
 }
 
-/// Follows a job; its outcome is the result.
-pub(super) async fn follow_to_end(client: &Client, id: &str, face: Face) -> Result<(), Failure> {
-    match follow(client, id, face).await? {
+/// Follows a job from behind the event `after`; its outcome is the result.
+pub(super) async fn follow_to_end(client: &Client, id: &str, face: Face, after: u64) -> Result<(), Failure> {
+    match follow(client, id, face, after).await? {
         Followed::Ended(job) => diagnosis::conclude(&job),
         Followed::Left => {
             say(&format!("left: job {id} goes on; follow again with {} follow {id}. Or:", program()));
@@ -128,7 +128,8 @@ pub(super) async fn follow_to_end(client: &Client, id: &str, face: Face) -> Resu
 /// `qctl follow`.
 pub(crate) async fn follow_again(args: &FollowArgs, mut client: Client) -> Result<(), Failure> {
     let job = client.jobs.get(v1::GetJobRequest { job: args.job.clone() }).await?.into_inner();
-    follow_to_end(&client, &job.id, Face::fitting()).await
+    let after = last_event(&client, &job.id).await?;
+    follow_to_end(&client, &job.id, Face::fitting(), after).await
 }
 
 fn told(reply: v1::SubmitReply, format: Format, watched: bool) -> Result<(), Failure> {

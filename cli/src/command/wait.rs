@@ -124,7 +124,7 @@ async fn one(args: &WaitArgs, client: &Client, id: &str) -> Result<Result<(), Fa
         None => job.ended_ms > 0,
         Some(goal) => goal.is_reached(job) || goal.is_lost(job),
     };
-    match follow_until(client, id, Face::Quiet, &settled).await? {
+    match follow_until(client, id, Face::Quiet, 0, &settled).await? {
         Followed::Ended(job) => Ok(match &args.goal {
             None => diagnosis::conclude(&job),
             Some(goal) if goal.is_reached(&job) => Ok(()),

@@ -81,6 +81,12 @@ fn about(node: &v1::NodeView, version: &str) -> Vec<Check> {
         other => Check::new(Verdict::Fail, "node", format!("{other}, silent for {}", heard())).next(see),
     };
     let mut checks = vec![phase.of(&node.id)];
+    if let Some(cordon) = &node.cordon {
+        let why = if cordon.reason.is_empty() { String::new() } else { format!(": {}", cordon.reason) };
+        let aside =
+            Check::new(Verdict::Warn, "cordon", format!("set aside by {}{why}; it gets no new work", cordon.by));
+        checks.push(aside.of(&node.id).next(format!("when it may work again: {} uncordon {}", program(), node.id)));
+    }
     if node.version != version {
         let told = format!("it has version {}, the controller {version}", node.version);
         let other = Check::new(Verdict::Warn, "agent", told).of(&node.id);
@@ -118,11 +124,13 @@ mod tests {
             phase: "lost".into(),
             version: "0.0.9".into(),
             quarantined: vec!["j9.train.0.1".into()],
+            cordon: Some(v1::CordonView::default()),
             ..v1::NodeView::default()
         };
         let told: Vec<(&str, Verdict)> = about(&node, "0.1.0").iter().map(|one| (one.check, one.verdict)).collect();
         let wanted = [
             ("node", Verdict::Fail),
+            ("cordon", Verdict::Warn),
             ("agent", Verdict::Warn),
             ("disk", Verdict::Unknown),
             ("unknown-attempts", Verdict::Warn),

@@ -99,9 +99,20 @@ pub(crate) fn may_return(status: &Status) -> bool {
     }
 }
 
-/// Follows the job `id` until it ends or Ctrl-C is pressed.
-pub(crate) async fn follow(client: &Client, id: &str, face: Face) -> Result<Followed, Failure> {
-    follow_until(client, id, face, &|job| job.ended_ms > 0).await
+/// Follows the job `id` until it ends or Ctrl-C is pressed; events up to `after` are no news.
+pub(crate) async fn follow(client: &Client, id: &str, face: Face, after: u64) -> Result<Followed, Failure> {
+    follow_until(client, id, face, after, &|job| job.ended_ms > 0).await
+}
+
+/// Number of the last event that has happened to a job.
+pub(crate) async fn last_event(client: &Client, id: &str) -> Result<u64, Failure> {
+    let request = v1::EventsRequest { job: id.to_owned(), follow: false, after_seq: 0 };
+    let mut events = client.clone().jobs.events(request).await?.into_inner();
+    let mut last = 0;
+    while let Some(event) = events.message().await? {
+        last = event.seq;
+    }
+    Ok(last)
 }
 
 /// Follows the job `id` until `settled`, which every job that has ended is, or Ctrl-C is pressed.
@@ -109,10 +120,11 @@ pub(crate) async fn follow_until(
     client: &Client,
     id: &str,
     mut face: Face,
+    after: u64,
     settled: &dyn Fn(&v1::JobView) -> bool,
 ) -> Result<Followed, Failure> {
     let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
-    let mut session = Session { client: client.clone(), id, after: 0, lost: false, backoff: backoff() };
+    let mut session = Session { client: client.clone(), id, after, lost: false, backoff: backoff() };
     loop {
         let seen = tokio::select! {
             biased; // Ctrl-C wins over news
