@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use proto::v1::{Assignment, Runtime, TrainBody, assignment::Body};
 
 pub use self::environment::{Environment, find_program, gather};
+pub use self::msrun::worker_failure;
 pub use self::ranks::{log_of as rank_log, python_name};
 pub use self::run::{command, variables};
 use crate::refusal::Refusal;

@@ -125,6 +125,17 @@ fn arguments(from: &Ingredients<'_>, env: &Environment) -> Vec<String> {
     words
 }
 
+/// Process number and exit code (a signal below 0) of the rank that msrun says it saw fail.
+#[must_use]
+pub fn worker_failure(lines: &[String]) -> Option<(i32, i32)> {
+    lines.iter().find_map(|line| {
+        let (_, rest) = line.split_once("Worker process ")?;
+        let (pid, rest) = rest.split_once(" exit with exception. Error code: ")?;
+        let code = rest.split(|c: char| c != '-' && !c.is_ascii_digit()).next()?;
+        Some((pid.parse().ok()?, code.parse().ok()?))
+    })
+}
+
 /// Whether `address` is one of this host: then seat 0's agent runs here too.
 fn is_local(address: &str) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
@@ -154,4 +165,104 @@ fn make_program(path: PathBuf, text: &str) -> io::Result<()> {
 /// A path as one word of a shell's.
 fn quoted(path: &Path) -> String {
     format!("'{}'", path.to_string_lossy().replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::launch::build;
+    use proto::v1::{Assignment, DeviceKind, Runtime, assignment::Body};
+
+    fn assignment(dir: &Path, seat: u32) -> Assignment {
+        fs::write(dir.join("train.py"), "").unwrap();
+        fs::create_dir_all(dir.join("python")).unwrap();
+        make_program(dir.join("python/python3"), "").unwrap();
+        Assignment {
+            attempt: "j.train.0.1".into(),
+            number: 1,
+            seat,
+            first_rank: 2 * seat,
+            ranks: 2,
+            world_size: 4,
+            nodes: 2,
+            master_address: "127.0.0.1".into(),
+            master_port: 7000,
+            runtime: Some(Runtime {
+                workdir: dir.to_string_lossy().into_owned(),
+                device: DeviceKind::Cpu.into(),
+                ..Runtime::default()
+            }),
+            body: Some(Body::Train(TrainBody {
+                launcher: "msrun".into(),
+                script: "train.py".into(),
+                args: vec!["--lr".into(), "1".into()],
+                ..TrainBody::default()
+            })),
+            ..Assignment::default()
+        }
+    }
+
+    fn built(assignment: &Assignment, dir: &Path, more: &[(&str, &str)]) -> Result<Vec<Process>, Refusal> {
+        let mut environment = Environment::from([("PATH".to_owned(), format!("{}/python:/bin", dir.display()))]);
+        environment.extend(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let from = Ingredients { assignment, seat_dir: &dir.join("it's"), bin_dir: dir, environment: &environment };
+        build(&from).map(|launch| launch.processes)
+    }
+
+    #[test]
+    fn the_launcher_comes_first_and_what_it_starts_is_known_by_its_role() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = built(&assignment(dir.path(), 1), dir.path(), &[("MS_TOPO_TIMEOUT", "300")]).unwrap();
+        let names: Vec<_> = made.iter().map(|p| (p.name.as_str(), p.rank, p.nested)).collect();
+        assert_eq!(names, [("msrun", None, false), ("worker_2", Some(2), true), ("worker_3", Some(3), true)]);
+        assert_eq!((made[2].env["MS_ROLE"].as_str(), made[2].env["MS_NODE_ID"].as_str()), ("MS_WORKER", "3"));
+        let root = dir.path().display();
+        // The words of the spec's own table of corrections, but for what a launch decides.
+        let want = format!(
+            "{root}/python/python3 -m {MODULE} --worker_num 4 --local_worker_num 2 --master_addr 127.0.0.1 --master_port 7000 \
+             --node_rank 1 --join=True --log_dir {root}/it's/logs --cluster_time_out 300 --tail_worker_log 4 {root}/train.py --lr 1"
+        );
+        assert_eq!(made[0].argv.join(" "), want);
+        assert!(made[0].env["PATH"].starts_with(&format!("{root}/it's/bin:")), "{}", made[0].env["PATH"]);
+        let first = built(&assignment(dir.path(), 0), dir.path(), &[]).unwrap();
+        assert_eq!((first[1].name.as_str(), first[1].nested), ("scheduler", true));
+        make_program(dir.path().join("python/msrun"), "").unwrap();
+        let beside = built(&assignment(dir.path(), 0), dir.path(), &[]).unwrap();
+        assert_eq!(beside[0].argv[..2], [format!("{root}/python/msrun"), "--worker_num".to_owned()]);
+    }
+
+    #[test]
+    fn only_a_second_launcher_of_the_schedulers_host_is_shown_no_addresses() {
+        for (seat, master, fake) in [(0, "127.0.0.1", false), (1, "127.0.0.1", true), (1, "192.0.2.1", false)] {
+            let dir = tempfile::tempdir().unwrap();
+            let assignment = Assignment { master_address: master.into(), ..assignment(dir.path(), seat) };
+            built(&assignment, dir.path(), &[]).unwrap();
+            let bin = dir.path().join("it's/bin");
+            assert_eq!(bin.join("ip").exists(), fake, "seat {seat} of {master}");
+            let python = fs::read_to_string(bin.join("python")).unwrap();
+            assert!(python.contains(r"it'\''s' "), "{python}");
+        }
+    }
+
+    #[test]
+    fn unequal_nodes_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let unequal = Assignment { first_rank: 3, ..assignment(dir.path(), 1) };
+        assert!(built(&unequal, dir.path(), &[]).unwrap_err().message.contains("equally many"));
+    }
+
+    #[test]
+    fn a_launchers_complaint_is_read() {
+        let line = "[ERROR] ME(9:1,MainProcess):2026-01-01-00:00:00.000.000 [process_entity/_api.py:388] Worker process 4711 exit with exception. Error code: -9.";
+        assert_eq!(worker_failure(&["x".to_owned(), line.to_owned()]), Some((4711, -9)));
+        for other in [
+            "",
+            "Worker process x exit with exception. Error code: 1.",
+            "Worker process 1 exit with exception. Error code: .",
+        ] {
+            assert_eq!(worker_failure(&[other.to_owned()]), None, "{other}");
+        }
+    }
 }

@@ -4,11 +4,14 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::shimctl;
 use super::watch::Watching;
+use super::{failure, shimctl};
+use crate::launch;
 use crate::shim::proc;
 use crate::shim::record::{self, Child, Ended, Exit, Process};
 
+/// What a launcher gets to say which of its processes it saw fail.
+const LAUNCHER_TIME: Duration = Duration::from_millis(500);
 /// How long the remains of a seat without a shim are hunted.
 const ORPHAN_LIMIT: Duration = Duration::from_secs(10);
 
@@ -52,13 +55,40 @@ impl Watching<'_> {
         if self.launch.processes.iter().all(|p| !p.nested) || self.failure.is_some() {
             return;
         }
-        for index in self.gone_unsaid(|p| p.nested) {
-            let exit = Exit { index, stopping: self.stop_passed.is_some(), ..Exit::at_present() };
-            tracing::warn!(attempt = %self.seat.name, index, "a process ended whose stand-in was killed");
+        let mut gone = self.gone_unsaid(|p| p.nested);
+        if gone.is_empty() {
+            return;
+        }
+        let told = self.told_by_launcher().filter(|exit| gone.contains(&exit.index));
+        let since = *self.lost.get_or_insert_with(Instant::now);
+        if told.is_none() && since.elapsed() < LAUNCHER_TIME {
+            return;
+        }
+        if let Some(exit) = &told {
+            // The one that it saw fail comes before those that it killed.
+            gone.retain(|index| *index != exit.index);
+        }
+        let unknown = gone.into_iter().map(|index| Exit { index, ..Exit::default() });
+        for exit in told.into_iter().chain(unknown) {
+            tracing::warn!(attempt = %self.seat.name, index = exit.index, "a process ended whose stand-in was killed");
+            let now = Exit::at_present();
+            let stopping = self.stop_passed.is_some();
+            let exit = Exit { stopping, mono_us: now.mono_us, wall_ms: now.wall_ms, ..exit };
             if let Err(error) = record::append_exit(self.seat.dir.path(), &exit) {
                 tracing::error!(attempt = %self.seat.name, %error, "an end cannot be noted; trying again");
+                return;
             }
         }
+    }
+
+    /// The failure that a launcher says that it saw.
+    fn told_by_launcher(&self) -> Option<Exit> {
+        let nested = self.launch.processes.iter().position(|p| p.nested)?;
+        let launcher = self.launch.processes[..nested].last()?;
+        let (pid, code) = launch::worker_failure(&failure::last_lines(launcher))?;
+        let child = self.children().into_iter().find(|c| c.id.pid == pid)?;
+        let (code, signal) = if code < 0 { (None, code.checked_neg()) } else { (Some(code), None) };
+        Some(Exit { index: child.index, code, signal, ..Exit::default() })
     }
 
     /// Does the work of a shim that was killed: notes ends, kills after the

@@ -50,6 +50,8 @@ pub(super) struct Watching<'a> {
     /// Since when some ranks have returned 0 and others have not moved.
     pub(super) early: Option<(Instant, u64)>,
     pub(super) hang: Hang,
+    /// Since when a process is gone whose end nobody has told.
+    pub(super) lost: Option<Instant>,
     pub(super) ranks_done: Option<Instant>,
     pub(super) look_again: Option<Duration>,
 }
@@ -77,6 +79,7 @@ impl<'a> Watching<'a> {
             orphan_deadline: None,
             early: None,
             hang,
+            lost: None,
             ranks_done: None,
             look_again: None,
         }

@@ -317,6 +317,22 @@ fn msrun_has_the_words_of_the_plan_and_one_of_them_runs_on_each_node() {
 }
 
 #[test]
+fn a_rank_of_msrun_whose_stand_in_is_killed_is_named_and_ended_too() {
+    let launcher = Launcher::all().pop().unwrap();
+    let lab = Lab::start();
+    let gang = Gang::start(&lab, &launcher, &launcher.spec(&lab, 1_000, 100, &[]));
+    let number = VICTIM + 1;
+    let mut between = lab.called("qctl-shim");
+    between.retain(|one| one.env.get("MS_NODE_ID") == Some(&number.to_string()));
+    assert_eq!(between.len(), 1, "{between:#?}");
+    between[0].kill9();
+    // msrun kills the rank that it still holds; the other one has lost both.
+    let seen = gang.fails_within(gang.ends(&between[0]), AT_ONCE, AT_ONCE * 3);
+    assert_eq!((seen.rank, json!(seen.node)), (Some(number.into()), gang.node_of(number)));
+    says(&seen, &["signal 9"]);
+}
+
+#[test]
 fn a_lost_scheduler_is_named_and_not_the_ranks_that_miss_it() {
     for launcher in Launcher::all() {
         let lab = Lab::start();
