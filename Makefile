@@ -9,7 +9,7 @@ demo: ## the whole pipeline on a small model, from nothing to a checked result
 test: ## installs what the tests need and runs all of them
 	@scripts/test.sh
 
-bench: ## the engines beside what bounds them: cp + fsync, and the bare encoder
+bench: ## engines beside cp + fsync and the bare encoder; controller and agents beside their bars
 	@scripts/bench.sh
 
 lint: ## formatting and clippy alone

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Measures the engines beside what bounds them, in one run: convert against cp + fsync, tokenize against the bare encoder.
+# Measures in one run: the engines beside what bounds them (convert against cp + fsync, tokenize against the bare encoder), and
+# controller and agents beside their bars (start, burst of small tasks, death, follow, idle).
 #
 #   QCTL_REFERENCE_DATA   the golden cases, whose tokenizer is taken (default: ../shared; without them the demo's)
 #   QCTL_BENCH_DIR        where the files of the measurement go (default: $QCTL_CACHE/bench); removed afterwards
@@ -30,4 +31,5 @@ trap 'rm -rf "$work"' EXIT
 status=0
 "$target/release/qctl-convert" bench --dir "$work" || status=1
 "$target/release/qctl-tokenize" bench --tokenizer "$tokenizer" --directory "$work" || status=1
+"$target/release/qctl-bench" --directory "$work" || status=1
 exit "$status"
