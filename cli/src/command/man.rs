@@ -35,3 +35,26 @@ pub(crate) fn run(args: &ManArgs) -> Result<(), Failure> {
     say(&format!("written; read one: man {}", directory.join("qctl-logs.1").display()));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn every_command_has_a_page_and_hidden_ones_have_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let directory = dir.path().join("share/man1");
+        run(&ManArgs { directory: Some(directory.clone()) }).unwrap();
+        let text = |name: &str| std::fs::read_to_string(directory.join(name)).unwrap();
+        for command in Cli::command().get_subcommands().filter(|command| command.get_name() != "help") {
+            let page = directory.join(format!("qctl-{}.1", command.get_name()));
+            assert_eq!(page.is_file(), !command.is_hide_set(), "{}", page.display());
+        }
+        assert!(text("qctl.1").contains("Exit codes") && text("qctl-logs.1").contains("grep"));
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(matches!(run(&ManArgs { directory: Some(file.join("x")) }), Err(Failure::Told { .. })));
+    }
+}
