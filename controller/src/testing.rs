@@ -38,6 +38,7 @@ pub(crate) fn job(id: &str, name: &str, submitted: u64) -> Job {
             checkpoints: BTreeMap::new(),
         }],
         cancel: None,
+        restarts: Vec::new(),
         last_event: 0,
     }
 }

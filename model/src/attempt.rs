@@ -48,6 +48,18 @@ pub enum Drain {
     Cancelled,
     /// A node with one of its seats was lost.
     NodeLost,
+    /// A node with one of its seats is being emptied: the task runs again
+    /// elsewhere, unless every seat finishes first.
+    Moved {
+        /// When SIGKILL follows SIGTERM.
+        kill_at: Timestamp,
+    },
+    /// Somebody restarted its stage: the task runs again, whatever comes of
+    /// this attempt.
+    Restarted {
+        /// When SIGKILL follows SIGTERM.
+        kill_at: Timestamp,
+    },
 }
 
 /// A share of an attempt on one node.
@@ -197,4 +209,6 @@ pub enum Outcome {
     Failed(Failure),
     /// Somebody cancelled the job.
     Cancelled,
+    /// It was stopped so that its task can run again; no failure.
+    Requeued,
 }

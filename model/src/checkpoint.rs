@@ -18,6 +18,9 @@ pub struct Checkpoint {
     pub tracked: bool,
     /// When the last piece was seen.
     pub complete: Option<Timestamp>,
+    /// Whether a restart went back before it: it is not resumed from, and the
+    /// trainer will write it anew.
+    pub superseded: bool,
 }
 
 /// One shard file.

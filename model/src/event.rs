@@ -78,11 +78,21 @@ pub enum Kind {
     NodeLost,
     /// A node came back.
     NodeReturned,
+    /// A node of the job gets no new work.
+    NodeCordoned,
+    /// A node of the job is being emptied.
+    NodeDraining,
+    /// A node of the job gets new work again.
+    NodeUncordoned,
+    /// An attempt is stopped so that its task can run again.
+    AttemptRequeued,
+    /// Somebody restarted the job.
+    Restarted,
 }
 
 impl Kind {
     /// All kinds, in declaration order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 23] = [
         Self::Submitted,
         Self::StageReused,
         Self::AttemptPlaced,
@@ -101,6 +111,11 @@ impl Kind {
         Self::NodeSuspected,
         Self::NodeLost,
         Self::NodeReturned,
+        Self::NodeCordoned,
+        Self::NodeDraining,
+        Self::NodeUncordoned,
+        Self::AttemptRequeued,
+        Self::Restarted,
     ];
 
     /// The stable name that listings and the wire use.
@@ -125,6 +140,11 @@ impl Kind {
             Self::NodeSuspected => "node-suspected",
             Self::NodeLost => "node-lost",
             Self::NodeReturned => "node-returned",
+            Self::NodeCordoned => "node-cordoned",
+            Self::NodeDraining => "node-draining",
+            Self::NodeUncordoned => "node-uncordoned",
+            Self::AttemptRequeued => "attempt-requeued",
+            Self::Restarted => "restarted",
         }
     }
 }

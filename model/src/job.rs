@@ -36,6 +36,8 @@ pub struct Job {
     pub stages: Vec<Stage>,
     /// Set once somebody asked to end it.
     pub cancel: Option<Cancel>,
+    /// The newest restarts, oldest first; at most [`Restart::KEPT`].
+    pub restarts: Vec<Restart>,
     /// Sequence number of the job's newest event; 0 before the first.
     pub last_event: u64,
 }
@@ -51,6 +53,24 @@ pub struct Cancel {
     pub at: Timestamp,
     /// Milliseconds between SIGTERM and SIGKILL.
     pub grace_ms: u64,
+}
+
+/// Somebody's wish that a job go on, or that a stage begin again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// Who asked.
+    pub by: String,
+    /// Why, in their words; may be empty.
+    pub reason: String,
+    /// When: failures before it count against no task's retries.
+    pub at: Timestamp,
+    /// Repeating a restart with this key changes nothing.
+    pub key: Option<String>,
+}
+
+impl Restart {
+    /// Restarts that a job remembers.
+    pub const KEPT: usize = 16;
 }
 
 /// What all processes of a job share.
@@ -195,6 +215,17 @@ pub enum TaskState {
 }
 
 impl TaskState {
+    /// The attempt that holds seats, if one does.
+    #[must_use]
+    pub fn attempt(&self) -> Option<&Attempt> {
+        match self {
+            Self::Active(attempt) => Some(attempt),
+            Self::Waiting { .. } | Self::Done { .. } | Self::Failed { .. } | Self::Cancelled { .. } | Self::Skipped => {
+                None
+            }
+        }
+    }
+
     /// Whether nothing will change it any more.
     #[must_use]
     pub fn is_over(&self) -> bool {

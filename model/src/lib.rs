@@ -19,11 +19,11 @@ pub use checkpoint::{Checkpoint, ShardRecord};
 pub use event::Event;
 pub use ids::{AttemptId, Epoch, JobId, JobName, NameError, NodeId, StageName, TaskId};
 pub use job::{
-    Body, Cancel, DeviceKind, EngineBody, Job, Launcher, PreflightBody, Runtime, Stage, StageKind, Task, TaskShape,
-    TaskState, Tool, TrainBody,
+    Body, Cancel, DeviceKind, EngineBody, Job, Launcher, PreflightBody, Restart, Runtime, Stage, StageKind, Task,
+    TaskShape, TaskState, Tool, TrainBody,
 };
 pub use layout::{LayoutError, Parallel};
-pub use node::{Liveness, Node};
+pub use node::{Cordon, Liveness, Node, Purpose};
 pub use shape::{Dtype, ModelShape};
 
 /// Milliseconds since the Unix epoch, as the controller's clock reads them.

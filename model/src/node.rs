@@ -27,6 +27,34 @@ pub struct Node {
     pub memory: u64,
     /// When it first joined.
     pub joined: Timestamp,
+    /// Set while an operator keeps new work away from it.
+    pub cordon: Option<Cordon>,
+}
+
+/// An operator's word that a node gets no new work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cordon {
+    /// Who said so.
+    pub by: String,
+    /// Why, in their words; may be empty.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
+    /// What becomes of the work that is there.
+    pub purpose: Purpose,
+}
+
+/// What becomes of the work on a cordoned node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It goes on.
+    Keep,
+    /// It is let finish, until the deadline if there is one; then it is
+    /// stopped with its grace and runs again elsewhere.
+    Empty {
+        /// When what still runs is stopped.
+        deadline: Option<Timestamp>,
+    },
 }
 
 /// How much a node is trusted to answer.

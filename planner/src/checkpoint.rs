@@ -1,7 +1,7 @@
 //! Checkpoints, assembled from what the nodes report.
 
 use model::event::{Kind, Level};
-use model::{Body, Checkpoint, NodeId, Parallel, ShardRecord, Stage, Timestamp};
+use model::{AttemptState, Body, Checkpoint, Drain, NodeId, Parallel, ShardRecord, Stage, Timestamp};
 
 use crate::index::Place;
 use crate::input::Write;
@@ -31,12 +31,17 @@ impl Work<'_> {
         }
         let record = ShardRecord { node: node.clone(), path: path.to_owned(), size };
         let Some(stage) = self.stage_mut(place) else { return };
-        if stage.checkpoints.get(&iteration).is_some_and(|seen| seen.shards.get(&(tp, pp)) == Some(&record)) {
+        let same = |seen: &Checkpoint| !seen.superseded && seen.shards.get(&(tp, pp)) == Some(&record);
+        if stage.checkpoints.get(&iteration).is_some_and(same) {
             return;
         }
         // The tracker names the newest iteration, so it stands for earlier ones too.
-        let tracked = stage.checkpoints.range(iteration..).any(|(_, later)| later.tracked);
+        let tracked = stage.checkpoints.range(iteration..).any(|(_, later)| later.tracked && !later.superseded);
         let checkpoint = stage.checkpoints.entry(iteration).or_default();
+        if checkpoint.superseded {
+            // Written anew, shard by shard.
+            *checkpoint = Checkpoint::default();
+        }
         checkpoint.shards.insert((tp, pp), record);
         checkpoint.tracked |= tracked;
         self.assembled(place, parallel);
@@ -49,7 +54,8 @@ impl Work<'_> {
             return;
         }
         stage.checkpoints.entry(iteration).or_default();
-        stage.checkpoints.range_mut(..=iteration).for_each(|(_, seen)| seen.tracked = true);
+        let present = stage.checkpoints.range_mut(..=iteration).filter(|(_, seen)| !seen.superseded);
+        present.for_each(|(_, seen)| seen.tracked = true);
         self.assembled(place, parallel);
     }
 
@@ -65,7 +71,16 @@ impl Work<'_> {
     }
 
     /// Layout of the training that may have written `iteration`.
+    ///
+    /// What is stopped because its stage begins again, perhaps further back, says
+    /// nothing about the stage any more.
     fn trains(&self, place: &Place, iteration: u64) -> Option<Parallel> {
+        match self.attempt(place)?.state {
+            AttemptState::Draining(Drain::Restarted { .. }) => return None,
+            AttemptState::Preparing
+            | AttemptState::Running
+            | AttemptState::Draining(Drain::Failed | Drain::Cancelled | Drain::NodeLost | Drain::Moved { .. }) => {}
+        }
         match &self.task(place)?.body {
             Body::Train(train) if train.train_iters == 0 || iteration <= train.train_iters => Some(train.parallel),
             Body::Train(_) | Body::Preflight(_) | Body::Engine(_) | Body::Run { .. } => None,
@@ -94,7 +109,7 @@ fn complete(stage: &mut Stage, parallel: Parallel, now: Timestamp) -> Vec<u64> {
     let whole = |checkpoint: &Checkpoint| checkpoint.tracked && checkpoint.shards.len() as u64 == parallel.shards();
     let mut newly = Vec::new();
     for (iteration, checkpoint) in &mut stage.checkpoints {
-        if checkpoint.complete.is_none() && whole(checkpoint) {
+        if checkpoint.complete.is_none() && !checkpoint.superseded && whole(checkpoint) {
             checkpoint.complete = Some(now);
             newly.push(*iteration);
         }
@@ -118,5 +133,11 @@ fn trim(stage: &mut Stage) {
 
 /// The iteration to resume from, if any is complete.
 pub(crate) fn newest_complete(stage: &Stage) -> Option<u64> {
-    stage.checkpoints.iter().rev().find(|(_, checkpoint)| checkpoint.complete.is_some()).map(|(at, _)| *at)
+    complete_iterations(stage).next()
+}
+
+/// Iterations that can be resumed from, newest first.
+pub(crate) fn complete_iterations(stage: &Stage) -> impl Iterator<Item = u64> {
+    let present = stage.checkpoints.iter().rev().filter(|(_, seen)| seen.complete.is_some() && !seen.superseded);
+    present.map(|(at, _)| *at)
 }

@@ -74,8 +74,7 @@ impl Index {
 
     pub(crate) fn add_job(&mut self, job: &Job) {
         if job.ended.is_none() {
-            self.names.insert(job.name.clone(), job.id.clone());
-            self.queue.insert(turn(job));
+            self.begin_job(job);
         }
         if let Some(key) = &job.idempotency_key {
             self.keys.insert((job.owner.clone(), key.clone()), job.id.clone());
@@ -91,6 +90,12 @@ impl Index {
             self.keys.remove(&(job.owner.clone(), key.clone()));
         }
         self.end_job(job);
+    }
+
+    /// Takes the job's name and its place in the queue.
+    pub(crate) fn begin_job(&mut self, job: &Job) {
+        self.names.insert(job.name.clone(), job.id.clone());
+        self.queue.insert(turn(job));
     }
 
     /// Frees the job's name and its place in the queue.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{AttemptId, Event, Failure, Job, JobId, Node, NodeId, Output, Timestamp};
+use model::{AttemptId, Event, Failure, Job, JobId, Node, NodeId, Output, StageName, Timestamp};
 
 /// One thing that happened outside.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,35 @@ pub enum Input {
         reason: String,
         /// Milliseconds between SIGTERM and SIGKILL.
         grace_ms: u64,
+    },
+    /// A user asks that an ended job go on, or that a stage begin again.
+    Restart(Box<Restart>),
+    /// An operator keeps new work away from a node.
+    Cordon {
+        /// Which.
+        node: NodeId,
+        /// Who asks.
+        by: String,
+        /// Why, in their words.
+        reason: String,
+    },
+    /// An operator empties a node.
+    Drain {
+        /// Which.
+        node: NodeId,
+        /// Who asks.
+        by: String,
+        /// Why, in their words.
+        reason: String,
+        /// Milliseconds after which what still runs is stopped; `None` = never.
+        deadline_ms: Option<u64>,
+    },
+    /// An operator lets new work onto a node again.
+    Uncordon {
+        /// Which.
+        node: NodeId,
+        /// Who asks.
+        by: String,
     },
     /// An agent opened a session. `live` is what it runs or holds results of.
     Hello {
@@ -62,6 +91,28 @@ pub enum Input {
     },
     /// Time passed.
     Tick,
+}
+
+/// A wish that a job go on, or that a stage begin again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restart {
+    /// Which.
+    pub job: JobId,
+    /// Who asks.
+    pub by: String,
+    /// Why, in their words.
+    pub reason: String,
+    /// Repeating a restart with this key changes nothing.
+    pub key: Option<String>,
+    /// Begin again with this stage and all that come after it; `None` = with
+    /// whatever has not succeeded.
+    pub from_stage: Option<StageName>,
+    /// A complete checkpoint to go back to.
+    pub from_checkpoint: Option<u64>,
+    /// Whether what runs may be stopped.
+    pub stop_running: bool,
+    /// Milliseconds between SIGTERM and SIGKILL of what is stopped.
+    pub grace_ms: u64,
 }
 
 /// What an agent says about its seat of an attempt.
@@ -142,8 +193,47 @@ pub enum Reply {
     AlreadyEnded,
     /// There is no such job.
     NoSuchJob,
+    /// These stages begin again.
+    Restarted(Vec<StageName>),
+    /// The restart was asked for before under the same key.
+    RestartedBefore,
+    /// All of the job has succeeded, and no stage was named.
+    NothingToRestart,
+    /// The job cannot be restarted so.
+    RestartRefused(RestartRefusal),
+    /// The node's record says so, as it did not before.
+    NodeChanged,
+    /// The node's record says so already.
+    NodeUnchanged,
+    /// There is no such node.
+    NoSuchNode,
     /// The report was taken, or is a latecomer that changes nothing: the agent may forget it.
     Taken,
+}
+
+/// Why a job is not restarted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RestartRefusal {
+    /// It runs, and the request does not allow to stop it.
+    Running,
+    /// It is being ended: what runs has been told to stop.
+    Ending,
+    /// It has no such stage.
+    NoSuchStage,
+    /// No training stage begins again, or more than one does.
+    NoTraining,
+    /// The training stage's restarts never resume.
+    NeverResumes {
+        /// The stage.
+        stage: StageName,
+    },
+    /// The iteration is no complete checkpoint of the stage.
+    NoSuchCheckpoint {
+        /// The stage.
+        stage: StageName,
+        /// The iterations that are, newest first.
+        complete: Vec<u64>,
+    },
 }
 
 /// A record that changed. The driver reads its value from the world at the end
@@ -152,7 +242,7 @@ pub enum Reply {
 pub enum Write {
     /// A node's record.
     Node(NodeId),
-    /// A job's plan: all that never changes after its submission.
+    /// A job's plan: all that changes at most with a restart.
     Plan(JobId),
     /// A job's head: its end, its cancellation and the number of its newest event.
     Job(JobId),
@@ -222,4 +312,6 @@ pub enum Why {
     Backoff,
     /// A silent seat's fence margin ends.
     Fence,
+    /// A node is to be empty.
+    Emptied,
 }

@@ -88,6 +88,10 @@ fn of_attempt(world: &World, job: &Job, task: &Task, attempt: &model::Attempt, n
         if seat.slots.len() as u64 != u64::from(seat.ranks) * u64::from(task.shape.slots_per_rank) {
             broken.push(format!("{name}: node {} gives {} slots", seat.node, seat.slots.len()));
         }
+        let cordon = world.nodes.get(&seat.node).and_then(|view| view.record.cordon.as_ref());
+        if cordon.is_some_and(|cordon| cordon.at < attempt.placed) {
+            broken.push(format!("{name}: placed on node {} after it was cordoned", seat.node));
+        }
         if !world.nodes.contains_key(&seat.node) {
             broken.push(format!("{name}: node {} is not known", seat.node));
         }
@@ -102,6 +106,8 @@ fn of_attempt(world: &World, job: &Job, task: &Task, attempt: &model::Attempt, n
         AttemptState::Draining(Drain::Cancelled) => job.cancel.is_some(),
         AttemptState::Draining(Drain::Failed) => attempt.first_failure.is_some() || has_failed(job),
         AttemptState::Draining(Drain::NodeLost) => attempt.first_failure.is_some(),
+        AttemptState::Draining(Drain::Moved { .. }) => attempt.first_failure.is_none(),
+        AttemptState::Draining(Drain::Restarted { .. }) => attempt.first_failure.is_none() && !job.restarts.is_empty(),
     };
     if !explained {
         broken.push(format!("{name}: attempt {} is {:?} without a reason", attempt.number, attempt.state));

@@ -16,6 +16,7 @@
 
 mod cancel;
 mod checkpoint;
+mod cordon;
 mod index;
 pub mod input;
 #[cfg(any(test, feature = "check"))]
@@ -24,6 +25,7 @@ mod mutation;
 pub mod phase;
 pub mod place;
 mod report;
+mod restart;
 mod schedule;
 mod session;
 mod settle;
@@ -34,7 +36,7 @@ mod text;
 mod why;
 pub mod world;
 
-pub use input::{Effect, Input, Reply, Report, Step, Why, Write};
+pub use input::{Effect, Input, Reply, Report, Restart, RestartRefusal, Step, Why, Write};
 pub use mutation::Mutation;
 pub use phase::{JobPhase, StagePhase, TaskPhase};
 pub use step::step;

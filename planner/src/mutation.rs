@@ -26,6 +26,14 @@ pub enum Mutation {
     OverWithFirstSeat,
     /// A new attempt takes the number of the one before.
     ReuseAttemptNumber,
+    /// A node's greeting ends its cordon.
+    ForgetCordonAtHello,
+    /// A cordoned node gets new work.
+    PlaceOnCordonedNode,
+    /// What is moved off a node counts as cancelled.
+    MovedIsCancelled,
+    /// A restarted task counts its attempts from 1 again.
+    RestartForgetsHistory,
     /// Effects go out before the commit (a driver's fault).
     EffectsBeforeCommit,
     /// Reports are acknowledged before the commit (a driver's fault).
@@ -34,7 +42,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them, in declaration order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 16] = [
         Self::IgnoreAttemptNumber,
         Self::AcceptReportsOfOtherNodes,
         Self::GiveUpGangSeatWhilePeersRun,
@@ -45,6 +53,10 @@ impl Mutation {
         Self::IgnoreBootId,
         Self::OverWithFirstSeat,
         Self::ReuseAttemptNumber,
+        Self::ForgetCordonAtHello,
+        Self::PlaceOnCordonedNode,
+        Self::MovedIsCancelled,
+        Self::RestartForgetsHistory,
         Self::EffectsBeforeCommit,
         Self::AckBeforeCommit,
     ];

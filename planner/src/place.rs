@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{DeviceKind, NodeId, Outcome, Task, TaskShape};
+use model::{DeviceKind, Liveness, NodeId, Outcome, Task, TaskShape};
 
 use crate::Mutation;
 use crate::step::is_gang;
@@ -71,7 +71,8 @@ fn fit(
     let node = &view.record.id;
     let wanted = shape.ranks_per_node.max(1).saturating_mul(shape.slots_per_rank);
     // What takes no slot needs only processors, and those every node has.
-    if !view.takes_work() || (wanted > 0 && view.record.device != device) {
+    let lax = world.broken(Mutation::PlaceOnCordonedNode) && view.liveness == Liveness::Ready;
+    if !(view.takes_work() || lax) || (wanted > 0 && view.record.device != device) {
         return None;
     }
     let load = world.index.load(node);
@@ -108,7 +109,7 @@ impl<'a> Past<'a> {
         let failures = || {
             task.history.iter().filter_map(|past| match &past.outcome {
                 Outcome::Failed(failure) => Some((past, failure)),
-                Outcome::Succeeded | Outcome::Cancelled => None,
+                Outcome::Succeeded | Outcome::Cancelled | Outcome::Requeued => None,
             })
         };
         let Some((last, failure)) = failures().next_back() else { return Self { back_to: &[], avoid: None } };

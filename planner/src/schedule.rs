@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use model::event::{Kind, Level};
 use model::{
-    Attempt, AttemptState, Body, DeviceKind, Job, JobId, Liveness, NodeId, Outcome, Seat, SeatState, Stage, Task,
-    TaskShape, TaskState,
+    Attempt, AttemptState, Body, DeviceKind, Job, JobId, Liveness, NodeId, Seat, SeatState, Stage, Task, TaskShape,
+    TaskState,
 };
 
 use crate::Mutation;
@@ -102,7 +102,11 @@ impl Work<'_> {
             return true;
         }
         if shape.slots_per_rank > 0 && pass.kept.is_empty() {
-            pass.kept = could_hold(self.world, device, &shape);
+            let holders = could_hold(self.world, device, &shape);
+            // What waits for a node that nothing can be placed on now has no use for others.
+            if anchors.iter().all(|anchor| holders.contains(anchor)) {
+                pass.kept = holders;
+            }
         }
         if alike {
             pass.full.push(key);
@@ -174,7 +178,7 @@ pub(crate) fn only_one_left(stage: &Stage, tally: &Tally) -> bool {
     usize::try_from(tally.done).is_ok_and(|done| done + 1 == stage.tasks.len())
 }
 
-/// Nodes that are not lost and could hold a share of `shape` when empty; none
+/// Nodes that are neither lost nor cordoned and could hold a share of `shape` when empty; none
 /// if there are too few of them.
 fn could_hold(world: &World, device: DeviceKind, shape: &TaskShape) -> BTreeSet<NodeId> {
     let per_node = shape.ranks_per_node.saturating_mul(shape.slots_per_rank);
@@ -182,7 +186,7 @@ fn could_hold(world: &World, device: DeviceKind, shape: &TaskShape) -> BTreeSet<
         .nodes
         .values()
         .filter(|view| view.record.device == device && view.record.slots >= per_node)
-        .filter(|view| view.liveness != Liveness::Lost)
+        .filter(|view| view.liveness != Liveness::Lost && view.record.cordon.is_none())
         .map(|view| view.record.id.clone())
         .filter(|id| shape.pinned.as_ref().is_none_or(|pinned| pinned == id))
         .collect();
@@ -204,7 +208,9 @@ fn resume(stage: &Stage, task: &Task, seats: &[Seat], shared: bool) -> (Option<u
         .iter()
         .rev()
         .find(|(_, checkpoint)| {
-            checkpoint.complete.is_some() && checkpoint.shards.values().all(|shard| here(&shard.node))
+            checkpoint.complete.is_some()
+                && !checkpoint.superseded
+                && checkpoint.shards.values().all(|shard| here(&shard.node))
         })
         .map(|(at, _)| *at);
     (reachable, newest.filter(|newest| Some(*newest) != reachable))
@@ -212,9 +218,8 @@ fn resume(stage: &Stage, task: &Task, seats: &[Seat], shared: bool) -> (Option<u
 
 /// Whether a new attempt of the task would go on where an earlier one was.
 fn resumes(task: &Task) -> bool {
-    let tried = task.history.iter().any(|past| matches!(past.outcome, Outcome::Failed(_)));
     match &task.body {
-        Body::Train(train) => !train.resume_args.is_empty() && tried,
+        Body::Train(train) => !train.resume_args.is_empty() && !task.history.is_empty(),
         Body::Preflight(_) | Body::Engine(_) | Body::Run { .. } => false,
     }
 }

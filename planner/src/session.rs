@@ -23,6 +23,9 @@ impl Work<'_> {
         let rebooted = known.is_some_and(|view| view.record.boot_id != node.boot_id);
         let mut record = node.clone();
         record.joined = known.map_or(self.now, |view| view.record.joined);
+        if !self.world.broken(Mutation::ForgetCordonAtHello) {
+            record.cordon = known.and_then(|view| view.record.cordon.clone());
+        }
         if known.is_none_or(|view| view.record != record) {
             self.out.writes.insert(Write::Node(id.clone()));
         }

@@ -67,6 +67,14 @@ impl Work<'_> {
                 self.edit_attempt(place, |attempt| attempt.state = AttemptState::Draining(drain));
             }
             AttemptState::Draining(Drain::Cancelled) => {}
+            // What would have run again ends with its job, or sooner than asked for.
+            AttemptState::Draining(Drain::Moved { .. } | Drain::Restarted { .. }) if !is_requeue(drain) => {
+                self.edit_attempt(place, |attempt| attempt.state = AttemptState::Draining(drain));
+            }
+            AttemptState::Draining(Drain::Moved { .. }) if matches!(drain, Drain::Restarted { .. }) => {
+                self.edit_attempt(place, |attempt| attempt.state = AttemptState::Draining(drain));
+            }
+            AttemptState::Draining(Drain::Moved { .. } | Drain::Restarted { .. }) => {}
             AttemptState::Draining(Drain::Failed | Drain::NodeLost) => return,
         }
         self.stop_seats(place, None);
@@ -148,13 +156,14 @@ impl Work<'_> {
                 return TaskState::Done { attempt: attempt.number, at, output: output(attempt) };
             }
             Outcome::Cancelled => return TaskState::Cancelled { at },
+            Outcome::Requeued if self.world.broken(Mutation::MovedIsCancelled) => return TaskState::Cancelled { at },
+            Outcome::Requeued => return TaskState::Waiting { not_before: None },
             Outcome::Failed(failure) => failure,
         };
         if job.cancel.is_some() {
             return TaskState::Cancelled { at };
         }
-        let failed_before = task.history.iter().filter(|past| matches!(past.outcome, Outcome::Failed(_))).count();
-        let failed_before = u32::try_from(failed_before).unwrap_or(u32::MAX);
+        let failed_before = self.failed_lately(place);
         let job_failed = self.world.index.tallies(&place.job).iter().any(|tally| tally.failed > 0);
         if job_failed || !failure.cause.is_transient() || failed_before >= task.retries {
             return TaskState::Failed { failure: failure.clone(), at };
@@ -163,9 +172,21 @@ impl Work<'_> {
         TaskState::Waiting { not_before: Some(at.after_ms(backoff.min(LONGEST_BACKOFF_MS))) }
     }
 
+    /// Failures of the task that count against its retries.
+    fn failed_lately(&self, place: &Place) -> u32 {
+        let (Some(job), Some(task)) = (self.job(place), self.task(place)) else { return 0 };
+        let restart = job.restarts.last();
+        let counts = |past: &&AttemptSummary| {
+            restart.is_none_or(|restart| past.ended > restart.at)
+                && self.now.since(past.ended) < self.world.policy.retry_window_ms
+                && matches!(past.outcome, Outcome::Failed(_))
+        };
+        u32::try_from(task.history.iter().filter(counts).count()).unwrap_or(u32::MAX)
+    }
+
     fn retried(&mut self, place: &Place, at: Timestamp) {
         let Some(task) = self.task(place) else { return };
-        let (tried, allowed) = (task.history.len(), task.retries.saturating_add(1));
+        let (tried, allowed) = (self.failed_lately(place), task.retries.saturating_add(1));
         let wait = text::span(at.since(self.now));
         let message =
             format!("{} is tried again in {wait} ({tried} of {allowed} attempts used)", self.task_name(place));
@@ -246,10 +267,24 @@ fn outcome(attempt: &Attempt) -> Outcome {
         SeatState::Ended(end) => end.ok,
         SeatState::Assigned | SeatState::Prepared { .. } | SeatState::Running | SeatState::GivenUp => false,
     });
+    let restarted = matches!(attempt.state, AttemptState::Draining(Drain::Restarted { .. }));
     match &attempt.first_failure {
         Some(failure) => Outcome::Failed(failure.clone()),
-        None if finished => Outcome::Succeeded,
-        None => Outcome::Cancelled,
+        None if finished && !restarted => Outcome::Succeeded,
+        None => match attempt.state {
+            AttemptState::Draining(Drain::Moved { .. } | Drain::Restarted { .. }) => Outcome::Requeued,
+            AttemptState::Preparing
+            | AttemptState::Running
+            | AttemptState::Draining(Drain::Failed | Drain::Cancelled | Drain::NodeLost) => Outcome::Cancelled,
+        },
+    }
+}
+
+/// Whether the task runs again after such a drain.
+fn is_requeue(drain: Drain) -> bool {
+    match drain {
+        Drain::Moved { .. } | Drain::Restarted { .. } => true,
+        Drain::Failed | Drain::Cancelled | Drain::NodeLost => false,
     }
 }
 

@@ -14,6 +14,7 @@ impl Work<'_> {
             self.sweep(due);
         }
         self.fence();
+        self.empty_nodes();
         self.reconsider = true;
     }
 

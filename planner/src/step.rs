@@ -25,6 +25,10 @@ pub fn step(world: &mut World, input: &Input, now: Timestamp) -> Step {
     match input {
         Input::Submit(job) => work.submit(job),
         Input::Cancel { job, by, reason, grace_ms } => work.cancel(job, by, reason, *grace_ms),
+        Input::Restart(wish) => work.restart(wish),
+        Input::Cordon { node, by, reason } => work.cordon(node, by, reason),
+        Input::Drain { node, by, reason, deadline_ms } => work.drain_node(node, by, reason, *deadline_ms),
+        Input::Uncordon { node, by } => work.uncordon(node, by),
         Input::Hello { node, session, live } => work.hello(node, *session, live),
         Input::Beat { node, session, live } => work.beat(node, *session, live),
         Input::Report { node, session, attempt, what } => work.report(node, *session, attempt, what),
@@ -176,7 +180,7 @@ impl Work<'_> {
             seated: past.nodes.contains(node),
             succeeded: match past.outcome {
                 model::Outcome::Succeeded => true,
-                model::Outcome::Failed(_) | model::Outcome::Cancelled => false,
+                model::Outcome::Failed(_) | model::Outcome::Cancelled | model::Outcome::Requeued => false,
             },
         }
     }
@@ -209,6 +213,7 @@ impl Work<'_> {
             AttemptState::Draining(Drain::Cancelled) => {
                 job.cancel.as_ref().map_or(after_failure, |cancel| cancel.at.after_ms(cancel.grace_ms).since(self.now))
             }
+            AttemptState::Draining(Drain::Moved { kill_at } | Drain::Restarted { kill_at }) => kill_at.since(self.now),
             AttemptState::Draining(Drain::Failed) if attempt.first_failure.is_none() => match &task.body {
                 Body::Train(train) => train.grace_ms,
                 Body::Preflight(_) | Body::Engine(_) | Body::Run { .. } => after_failure,
@@ -216,6 +221,14 @@ impl Work<'_> {
             AttemptState::Draining(Drain::Failed | Drain::NodeLost)
             | AttemptState::Preparing
             | AttemptState::Running => after_failure,
+        }
+    }
+
+    /// Grace of a stop that nobody named a grace for and no failure caused.
+    pub(crate) fn planned_grace_ms(&self, place: &Place) -> u64 {
+        match self.task(place).map(|task| &task.body) {
+            Some(Body::Train(train)) => train.grace_ms,
+            Some(Body::Preflight(_) | Body::Engine(_) | Body::Run { .. }) | None => self.world.policy.stop_grace_ms,
         }
     }
 
@@ -232,7 +245,8 @@ impl Work<'_> {
         let margin = self.world.policy.fence_margin_ms;
         let fence = self.world.fences.values().min().map(|at| (at.after_ms(margin), Why::Fence));
         let silence = self.world.next_silence.map(|at| (at, Why::Silence));
-        [silence, backoff, fence].into_iter().flatten().min()
+        let emptied = self.world.next_deadline.map(|at| (at, Why::Emptied));
+        [silence, backoff, fence, emptied].into_iter().flatten().min()
     }
 }
 

@@ -1,7 +1,8 @@
 //! Why something waits, failed or was stopped: one sentence each.
 
 use model::{
-    Attempt, AttemptState, DeviceKind, Drain, Job, JobId, Liveness, Outcome, Seat, SeatState, Stage, Task, TaskState,
+    Attempt, AttemptState, DeviceKind, Drain, Job, JobId, Liveness, Outcome, Purpose, Seat, SeatState, Stage, Task,
+    TaskState,
 };
 
 use crate::phase::{self, JobPhase, StagePhase};
@@ -98,6 +99,11 @@ fn cancelled(job: &Job) -> String {
     sentence(&format!("`{}` asked to cancel it", cancel.by), &cancel.reason)
 }
 
+fn restarted(job: &Job) -> String {
+    let Some(restart) = job.restarts.last() else { return String::new() };
+    sentence(&format!("`{}` asked to begin it again", restart.by), &restart.reason)
+}
+
 fn waiting(world: &World, job: &Job, stage: &Stage, task: &Task) -> String {
     let before: Vec<String> = stage
         .after
@@ -117,7 +123,7 @@ fn waiting(world: &World, job: &Job, stage: &Stage, task: &Task) -> String {
     }
     let again = task.history.iter().rev().find_map(|past| match &past.outcome {
         Outcome::Failed(failure) => Some(text::failure(failure)),
-        Outcome::Succeeded | Outcome::Cancelled => None,
+        Outcome::Succeeded | Outcome::Cancelled | Outcome::Requeued => None,
     });
     if let TaskState::Waiting { not_before: Some(at) } = task.state
         && at > world.stepped
@@ -163,6 +169,14 @@ fn no_room(world: &World, job: &Job, task: &Task) -> String {
         let joined = world.nodes.values().filter(|view| view.record.device == device).count();
         return format!("needs {needs}; {} of {joined} joined nodes of this kind are large enough", fit.len());
     }
+    let set_aside: Vec<&&NodeView> = fit.iter().filter(|view| view.record.cordon.is_some()).collect();
+    if fit.len() - set_aside.len() < wanted {
+        let named: Vec<String> =
+            set_aside.iter().map(|view| format!("`{}` {}", view.record.id, silent(view))).collect();
+        let have = fit.len() - set_aside.len();
+        let verb = if have == 1 { "has them" } else { "have them" };
+        return format!("needs {needs}; {have} of {} joined nodes {verb}; node {}", fit.len(), named.join(", node "));
+    }
     let reachable = fit.iter().filter(|view| view.takes_work()).count();
     if reachable < wanted {
         let missing = fit.iter().find(|view| !view.takes_work());
@@ -201,13 +215,22 @@ fn kind(device: DeviceKind) -> &'static str {
     }
 }
 
-fn silent(view: &NodeView) -> &'static str {
-    match view.liveness {
+/// Why a node gets no new work.
+fn silent(view: &NodeView) -> String {
+    if let Some(cordon) = &view.record.cordon {
+        let what = match cordon.purpose {
+            Purpose::Keep => "cordoned",
+            Purpose::Empty { .. } => "being drained",
+        };
+        return sentence(&format!("is {what} by {}", cordon.by), &cordon.reason);
+    }
+    let why = match view.liveness {
         Liveness::Unheard => "has not spoken since this controller took over",
         Liveness::Ready => "is between two sessions",
         Liveness::Suspect => "is silent",
         Liveness::Lost => "is lost",
-    }
+    };
+    why.to_owned()
 }
 
 /// An earlier job in the queue that waits for slots of the same kind.
@@ -241,6 +264,8 @@ fn active(world: &World, job: &Job, attempt: &Attempt) -> String {
                 (Some(failure), _) => hinted(text::failure(failure), &failure.hint),
                 (None, Drain::Cancelled) => cancelled(job),
                 (None, Drain::Failed | Drain::NodeLost) => "another part of the job failed".to_owned(),
+                (None, Drain::Moved { .. }) => "a node of it is being drained, and it runs again elsewhere".to_owned(),
+                (None, Drain::Restarted { .. }) => restarted(job),
             };
             format!("{why}; waits for {} to confirm the stop", waits(|seat| !seat.state.is_over()))
         }

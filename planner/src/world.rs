@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{AttemptId, DeviceKind, Job, JobId, Liveness, Node, NodeId, Task, Timestamp};
+use model::{AttemptId, Cordon, DeviceKind, Job, JobId, Liveness, Node, NodeId, Purpose, Task, Timestamp};
 
 use crate::index::{Index, Place};
 use crate::mutation::Mutation;
@@ -28,6 +28,11 @@ pub struct Policy {
     /// planner drops nothing, because only the driver knows what is still
     /// shown; [`World::forget_job`] takes one out.
     pub keep_ended_jobs: usize,
+    /// Only failures of this last while count against a task's retries: a
+    /// crash loop ends, and a run that fails now and then for months does not.
+    pub retry_window_ms: u64,
+    /// Grace of a planned stop of what names no grace of its own.
+    pub stop_grace_ms: u64,
 }
 
 impl Default for Policy {
@@ -40,6 +45,8 @@ impl Default for Policy {
             failure_grace_ms: 1_000,
             engine_tasks_per_node: 2,
             keep_ended_jobs: 1_000,
+            retry_window_ms: 86_400_000,
+            stop_grace_ms: 30_000,
         }
     }
 }
@@ -69,6 +76,8 @@ pub struct World {
     /// No node's silence reaches a limit before this instant. `None` if no
     /// node's silence is being counted.
     pub(crate) next_silence: Option<Timestamp>,
+    /// No node is to be emptied before this instant. `None` if none is.
+    pub(crate) next_deadline: Option<Timestamp>,
     /// When the queue was gone through last.
     pub(crate) scheduled: Timestamp,
     /// When it was stepped last; sentences about time are said as of then.
@@ -118,11 +127,11 @@ impl NodeView {
         }
     }
 
-    /// Whether new work may be placed here: it speaks, and there is a session
-    /// to send the work through.
+    /// Whether new work may be placed here: it speaks, there is a session to
+    /// send the work through, and no operator has set it aside.
     #[must_use]
     pub fn takes_work(&self) -> bool {
-        self.liveness == Liveness::Ready && self.session.is_some()
+        self.liveness == Liveness::Ready && self.session.is_some() && self.record.cordon.is_none()
     }
 }
 
@@ -136,6 +145,9 @@ impl World {
     /// Adds a stored node that this leader has not heard yet.
     pub fn restore_node(&mut self, record: Node) {
         self.expect_silence(self.since.after_ms(self.policy.suspect_after_ms));
+        if let Some(Cordon { purpose: Purpose::Empty { deadline: Some(at) }, .. }) = &record.cordon {
+            self.expect_deadline(*at);
+        }
         self.nodes.insert(record.id.clone(), NodeView::unheard(record, self.since));
     }
 
@@ -160,7 +172,9 @@ impl World {
 
     /// Nodes that may get new work of `device` kind, in id order.
     pub fn ready(&self, device: DeviceKind) -> impl Iterator<Item = &NodeView> {
-        self.nodes.values().filter(move |n| n.liveness == Liveness::Ready && n.record.device == device)
+        self.nodes
+            .values()
+            .filter(move |n| n.liveness == Liveness::Ready && n.record.cordon.is_none() && n.record.device == device)
     }
 
     /// Slots of `node` that seats hold, lowest first.
@@ -194,6 +208,11 @@ impl World {
     /// Notes that some node's silence may reach a limit at `at`.
     pub(crate) fn expect_silence(&mut self, at: Timestamp) {
         self.next_silence = Some(self.next_silence.map_or(at, |next| next.min(at)));
+    }
+
+    /// Notes that some node is to be emptied at `at`.
+    pub(crate) fn expect_deadline(&mut self, at: Timestamp) {
+        self.next_deadline = Some(self.next_deadline.map_or(at, |next| next.min(at)));
     }
 
     #[cfg(any(test, feature = "check"))]

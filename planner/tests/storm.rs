@@ -18,25 +18,46 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
+/// What some histories were made of.
+#[derive(Default)]
+struct Seen {
+    attempts: usize,
+    events: BTreeMap<&'static str, u64>,
+}
+
+fn play(seeds: impl Iterator<Item = u64>) -> Result<Seen, String> {
+    let mut seen = Seen::default();
+    for seed in seeds {
+        let sim = sim::play(seed, None).map_err(|rule| format!("STORM_SEED={seed} plays this again: {rule}"))?;
+        let saved = &sim.driver.saved;
+        let tasks = saved.jobs.values().flat_map(|job| &job.stages).flat_map(|stage| &stage.tasks);
+        seen.attempts += tasks.map(|task| task.history.len()).sum::<usize>();
+        for event in saved.events.values().flatten() {
+            *seen.events.entry(event.kind.name()).or_default() += 1;
+        }
+    }
+    Ok(seen)
+}
+
 #[test]
 fn every_history_keeps_the_rules_and_every_job_ends() {
     let seeds = match number("STORM_SEED") {
         Some(seed) => seed..seed + 1,
-        None => 1..number("STORM_SEEDS").unwrap_or(300) + 1,
+        None => 1..number("STORM_SEEDS").unwrap_or(1_000) + 1,
     };
     let mut attempts = 0;
     let mut events: BTreeMap<&str, u64> = BTreeMap::new();
-    for seed in seeds.clone() {
-        match sim::play(seed, None) {
-            Ok(sim) => {
-                let saved = &sim.driver.saved;
-                let tasks = saved.jobs.values().flat_map(|job| &job.stages).flat_map(|stage| &stage.tasks);
-                attempts += tasks.map(|task| task.history.len()).sum::<usize>();
-                for event in saved.events.values().flatten() {
-                    *events.entry(event.kind.name()).or_default() += 1;
-                }
-            }
-            Err(rule) => panic!("STORM_SEED={seed} plays this again: {rule}"),
+    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let shares: Vec<_> = (0..threads).map(|first| seeds.clone().skip(first).step_by(threads)).collect();
+    let played: Vec<Result<Seen, String>> = std::thread::scope(|scope| {
+        let running: Vec<_> = shares.into_iter().map(|share| scope.spawn(move || play(share))).collect();
+        running.into_iter().map(|share| share.join().unwrap()).collect()
+    });
+    for seen in played {
+        let seen = seen.unwrap_or_else(|rule| panic!("{rule}"));
+        attempts += seen.attempts;
+        for (kind, count) in seen.events {
+            *events.entry(kind).or_default() += count;
         }
     }
     let played = seeds.end - seeds.start;

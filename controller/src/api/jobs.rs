@@ -12,6 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
 
 use super::resolve::resolve;
+use super::restart;
 use super::watch::{FollowEvents, Watch};
 use super::{
     logs::{known_node, pattern, unselectable},
@@ -29,9 +30,9 @@ const WAITING: usize = 16;
 /// Most jobs of one listing.
 const LISTED: usize = 1000;
 /// Longest grace of a cancellation: a day.
-const LONGEST_GRACE: u64 = 86_400_000;
+pub(super) const LONGEST_GRACE: u64 = 86_400_000;
 /// Grace of a cancellation that names none, in milliseconds.
-const GRACE: u64 = 30_000;
+pub(super) const GRACE: u64 = 30_000;
 
 /// Submitting, watching and ending jobs.
 #[derive(Clone, Debug)]
@@ -76,9 +77,7 @@ impl Service for Jobs {
                 format!("the name `{name}` is in use by job `{holder}`"),
                 Some(format!("choose another name with `-n`, or end that job: qctl cancel {holder}")),
             )),
-            Some(Reply::Cancelling | Reply::AlreadyEnded | Reply::NoSuchJob | Reply::Taken) | None => {
-                Err(Status::internal("the submission was not answered"))
-            }
+            Some(_) | None => Err(Status::internal("the submission was not answered")),
         }
     }
 
@@ -124,9 +123,7 @@ impl Service for Jobs {
             Some(Reply::Cancelling) => "cancelling",
             Some(Reply::AlreadyEnded) => "already-ended",
             Some(Reply::NoSuchJob) => return Err(Status::not_found(format!("job `{id}` is gone"))),
-            Some(Reply::Accepted(_) | Reply::NameInUse { .. } | Reply::Taken) | None => {
-                return Err(Status::internal("the cancellation was not answered"));
-            }
+            Some(_) | None => return Err(Status::internal("the cancellation was not answered")),
         };
         let wanted = id.clone();
         let ended = self.driver.read(move |world| world.jobs.get(&wanted).map(|job| phase::job(world, job))).await?;
@@ -135,8 +132,16 @@ impl Service for Jobs {
     }
 
     async fn restart(&self, request: Request<v1::RestartRequest>) -> Result<Response<v1::RestartReply>, Status> {
-        peer::user(&request)?;
-        Err(Status::unimplemented("this controller cannot restart jobs yet"))
+        let by = peer::user(&request)?;
+        let request = request.into_inner();
+        let id = self.resolve(&request.job).await?;
+        tracing::info!(job = %id, user = by, verb = "restart", reason = request.reason, "audit");
+        let wish = restart::wish(request, id.clone(), by)?;
+        let asked = wish.clone();
+        let stepped = self.driver.step(Input::Restart(Box::new(wish))).await?;
+        let job = self.driver.read(move |world| world.jobs.get(&id).cloned()).await?;
+        let job = job.ok_or_else(|| Status::not_found("the job is gone"))?;
+        Ok(Response::new(restart::reply(stepped.reply, &asked, &job)?))
     }
 
     async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {

@@ -9,6 +9,7 @@ pub mod nodes;
 pub(crate) mod peer;
 mod refusal;
 mod resolve;
+mod restart;
 mod watch;
 
 pub(crate) use refusal::refuse;

@@ -48,6 +48,7 @@ pub(super) fn job(
         runtime: runtime(pipeline),
         stages,
         cancel: None,
+        restarts: Vec::new(),
         last_event: 0,
     })
 }

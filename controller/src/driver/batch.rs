@@ -67,7 +67,12 @@ impl<S: Store> Driver<S> {
         }
         let reply = self.step(batch, &input);
         let again = match *input {
-            Input::Submit(_) | Input::Cancel { .. } => Some(input),
+            Input::Submit(_)
+            | Input::Cancel { .. }
+            | Input::Restart(_)
+            | Input::Cordon { .. }
+            | Input::Drain { .. }
+            | Input::Uncordon { .. } => Some(input),
             Input::Hello { .. }
             | Input::Beat { .. }
             | Input::Report { .. }

@@ -4,7 +4,7 @@ mod job;
 mod stage;
 mod task;
 
-use model::{JobId, Liveness};
+use model::{Cordon, JobId, Liveness, NodeId, Purpose};
 use planner::World;
 use proto::v1;
 
@@ -40,10 +40,25 @@ pub(crate) fn nodes(world: &World, progress: &Progress) -> Vec<v1::NodeView> {
             npus: progress.npus(&record.id),
             attempts: world.seats_on(&record.id).map(|attempt| attempt.to_string()).collect(),
             quarantined: quarantined.map(|(_, attempt)| attempt.to_string()).collect(),
-            cordon: None,
+            cordon: record.cordon.as_ref().map(|cordon| self::cordon(world, &record.id, cordon)),
         }
     };
     world.nodes.values().map(one).collect()
+}
+
+fn cordon(world: &World, node: &NodeId, cordon: &Cordon) -> v1::CordonView {
+    let (draining, deadline) = match cordon.purpose {
+        Purpose::Keep => (false, None),
+        Purpose::Empty { deadline } => (true, deadline),
+    };
+    v1::CordonView {
+        reason: cordon.reason.clone(),
+        by: cordon.by.clone(),
+        at_ms: cordon.at.0,
+        draining,
+        deadline_ms: deadline.map_or(0, |at| at.0),
+        empty: world.seats_on(node).next().is_none(),
+    }
 }
 
 /// Checkpoints of one job or all, by job, stage and iteration.
@@ -61,7 +76,7 @@ pub(crate) fn checkpoints(world: &World, wanted: Option<&JobId>) -> Vec<v1::Chec
                 job: job.id.to_string(),
                 stage: stage.name.to_string(),
                 iteration: *iteration,
-                complete: checkpoint.complete.is_some(),
+                complete: checkpoint.complete.is_some() && !checkpoint.superseded,
                 completed_ms: checkpoint.complete.map_or(0, |at| at.0),
                 shards: u32::try_from(checkpoint.shards.len()).unwrap_or(u32::MAX),
                 shards_expected: train.map_or(0, |train| u32::try_from(train.parallel.shards()).unwrap_or(u32::MAX)),

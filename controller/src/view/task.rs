@@ -125,6 +125,7 @@ fn summary(stage: &Stage, index: u32, job: &Job, past: &AttemptSummary) -> v1::A
         Outcome::Succeeded => ("succeeded", None),
         Outcome::Failed(failure) => ("failed", Some(failure)),
         Outcome::Cancelled => ("cancelled", None),
+        Outcome::Requeued => ("requeued", None),
     };
     let task = TaskId { job: job.id.clone(), stage: stage.name.clone(), index };
     let id = AttemptId { task, number: past.number };

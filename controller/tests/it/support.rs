@@ -298,6 +298,7 @@ pub(crate) fn job(name: &str, done: bool) -> Job {
             checkpoints: BTreeMap::new(),
         }],
         cancel: None,
+        restarts: Vec::new(),
         last_event: 0,
     }
 }

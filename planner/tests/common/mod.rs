@@ -35,6 +35,7 @@ pub(crate) fn job(text: &str) -> Job {
         runtime: Runtime { device: DeviceKind::Cpu, shared_storage: get("shared").is_some(), ..Runtime::default() },
         stages,
         cancel: None,
+        restarts: Vec::new(),
         last_event: 0,
     }
 }
@@ -140,5 +141,6 @@ pub(crate) fn node(id: &str, slots: u32, boot: &str) -> Node {
         cpus: 2,
         memory: 1 << 30,
         joined: Timestamp(0),
+        cordon: None,
     }
 }

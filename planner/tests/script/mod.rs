@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use model::{AttemptId, Cause, Failure, JobId, NodeId, Output, Timestamp};
+use model::{AttemptId, Cause, Failure, JobId, NodeId, Output, StageName, Timestamp};
 use planner::invariants::invariants;
 use planner::{Effect, Input, Policy, Reply, Report, Step, World, Write, explain, phase, step};
 
@@ -60,6 +60,19 @@ impl Stage {
                 let job = JobId::new(words[1]).unwrap();
                 self.input(&Input::Cancel { job, by: "ann".into(), reason: "enough".into(), grace_ms });
             }
+            "restart" => self.restart(&words),
+            "cordon" => {
+                let reason = words[2..].join(" ");
+                self.input(&Input::Cordon { node: NodeId::new(words[1]).unwrap(), by: "op".into(), reason });
+            }
+            "uncordon" => {
+                self.input(&Input::Uncordon { node: NodeId::new(words[1]).unwrap(), by: "op".into() });
+            }
+            "drain" => {
+                let node = NodeId::new(words[1]).unwrap();
+                let deadline_ms = option(&words, "within").map(seconds);
+                self.input(&Input::Drain { node, by: "op".into(), reason: "fan".into(), deadline_ms });
+            }
             "hello" => self.hello(&words),
             "beat" => self.beat(&words),
             "gone" => {
@@ -109,6 +122,20 @@ impl Stage {
         let record = common::node(words[1], agent.slots, &agent.boot);
         self.agents.insert(node, agent);
         self.input(&Input::Hello { node: Box::new(record), session: self.sessions, live });
+    }
+
+    fn restart(&mut self, words: &[&str]) {
+        let wish = planner::Restart {
+            job: JobId::new(words[1]).unwrap(),
+            by: "ann".into(),
+            reason: String::new(),
+            key: option(words, "key").map(str::to_owned),
+            from_stage: option(words, "stage").map(|name| StageName::new(name).unwrap()),
+            from_checkpoint: option(words, "checkpoint").map(|text| text.parse().unwrap()),
+            stop_running: words.contains(&"stop"),
+            grace_ms: 3_000,
+        };
+        self.input(&Input::Restart(Box::new(wish)));
     }
 
     fn beat(&mut self, words: &[&str]) {
@@ -231,6 +258,16 @@ impl Stage {
                 Reply::AlreadyEnded => writeln!(out, "  reply already ended").unwrap(),
                 Reply::NoSuchJob => writeln!(out, "  reply no such job").unwrap(),
                 Reply::Taken => {}
+                Reply::Restarted(stages) => {
+                    let names: Vec<&str> = stages.iter().map(StageName::as_str).collect();
+                    writeln!(out, "  reply restarted: {}", names.join(", ")).unwrap();
+                }
+                Reply::RestartedBefore => writeln!(out, "  reply restarted before").unwrap(),
+                Reply::NothingToRestart => writeln!(out, "  reply nothing to restart").unwrap(),
+                Reply::RestartRefused(refusal) => writeln!(out, "  reply refused: {refusal:?}").unwrap(),
+                Reply::NodeChanged => {}
+                Reply::NodeUnchanged => writeln!(out, "  reply unchanged").unwrap(),
+                Reply::NoSuchNode => writeln!(out, "  reply no such node").unwrap(),
             }
         }
         let writes: Vec<String> = step

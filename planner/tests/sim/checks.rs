@@ -159,7 +159,22 @@ pub(crate) fn saved_all(world: &World, saved: &Saved) -> Result<(), String> {
 
 /// What was acknowledged stays; what has ended stays ended.
 pub(crate) fn after_batch(driver: &Driver, agents: &Agents, truth: &Truth) -> Result<(), String> {
+    for (node, cordon) in &driver.set_aside {
+        if driver.saved.nodes[node].cordon != *cordon {
+            return Err(format!("an operator's word about {node} is forgotten"));
+        }
+    }
     for id in &driver.promised {
+        let kept = saved_task(&driver.saved, id).is_some_and(|task| {
+            let succeeded = |past: &model::AttemptSummary| past.outcome == model::Outcome::Succeeded;
+            task.history.iter().any(|past| past.number == id.number && succeeded(past))
+        });
+        if !kept {
+            return Err(format!("the good end of {id} was acknowledged, and is not in its history"));
+        }
+        if driver.restarted.contains(&id.task.job) {
+            continue;
+        }
         let done = saved_task(&driver.saved, id)
             .is_some_and(|task| matches!(&task.state, TaskState::Done { attempt, .. } if *attempt == id.number));
         if !done {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{AttemptId, NodeId, TaskState, Timestamp};
+use model::{AttemptId, AttemptState, Cordon, Drain, NodeId, TaskState, Timestamp};
 use planner::invariants::invariants;
 use planner::{Effect, Input, Mutation, Policy, Reply, Report, World, Write, step};
 
@@ -40,8 +40,14 @@ pub(crate) struct Driver {
     open: BTreeMap<NodeId, u64>,
     /// When a message of the node counted last, for any leader.
     pub(crate) contact: BTreeMap<NodeId, Timestamp>,
+    /// What operators said of nodes and was saved.
+    pub(crate) set_aside: BTreeMap<NodeId, Option<Cordon>>,
+    /// Tasks whose good end no longer counts, because somebody restarted their job.
+    pub(crate) restarted: BTreeSet<model::JobId>,
     /// Ends that were acknowledged while their seat was open.
     pub(crate) promised: BTreeSet<AttemptId>,
+    said: BTreeMap<NodeId, Option<Cordon>>,
+    revived: BTreeSet<model::JobId>,
     mutation: Option<Mutation>,
 }
 
@@ -54,6 +60,8 @@ pub(crate) fn policy() -> Policy {
         failure_grace_ms: 1_000,
         engine_tasks_per_node: 2,
         keep_ended_jobs: 100,
+        retry_window_ms: 20_000,
+        stop_grace_ms: 2_000,
     }
 }
 
@@ -66,7 +74,11 @@ impl Driver {
             sessions: 0,
             open: BTreeMap::new(),
             contact: BTreeMap::new(),
+            set_aside: BTreeMap::new(),
+            restarted: BTreeSet::new(),
             promised: BTreeSet::new(),
+            said: BTreeMap::new(),
+            revived: BTreeSet::new(),
             mutation,
         };
         driver.world.mutation = mutation;
@@ -95,6 +107,7 @@ impl Driver {
                 return Err(format!("{broken:?} after {input:?}"));
             }
             self.note_contact(input, now);
+            self.note_word(input, step.reply.as_ref());
             checks::after_input(&self.world, input, agents)?;
             checks::failures(&self.world, &step.events, agents, &self.contact, now)?;
             writes.append(&mut step.writes);
@@ -118,7 +131,11 @@ impl Driver {
             }
         }
         checks::overs(&self.world, &self.saved, agents, &self.contact, truth, now)?;
+        let (said, revived) = (std::mem::take(&mut self.said), std::mem::take(&mut self.revived));
         if fate != Fate::Refused {
+            self.set_aside.extend(said);
+            // An end that was promised before may begin again; the history still holds it.
+            self.restarted.extend(revived);
             self.saved.apply(&self.world, writes.iter(), &events);
             checks::saved_all(&self.world, &self.saved)?;
         }
@@ -145,7 +162,7 @@ impl Driver {
         self.world.mutation = self.mutation;
         self.saved.nodes.values().for_each(|node| self.world.restore_node(node.clone()));
         self.saved.jobs.values().for_each(|job| self.world.restore_job(job.clone()));
-        self.wake = step(&mut self.world, &Input::Tick, now).wake_at.map(|(at, _)| at);
+        self.wake = Some(now);
         std::mem::take(&mut self.open).into_iter().map(|(node, session)| (node, session, Down::Closed)).collect()
     }
 
@@ -167,7 +184,25 @@ impl Driver {
                     self.open.remove(node);
                 }
             }
-            Input::Submit(_) | Input::Cancel { .. } | Input::Tick => {}
+            Input::Submit(_)
+            | Input::Cancel { .. }
+            | Input::Restart(_)
+            | Input::Cordon { .. }
+            | Input::Drain { .. }
+            | Input::Uncordon { .. }
+            | Input::Tick => {}
+        }
+    }
+
+    /// What must hold after an operator's or user's word, once it is saved.
+    fn note_word(&mut self, input: &Input, reply: Option<&Reply>) {
+        match (input, reply) {
+            (Input::Cordon { node, .. } | Input::Drain { node, .. }, Some(Reply::NodeChanged))
+            | (Input::Uncordon { node, .. }, Some(Reply::NodeChanged)) => {
+                _ = self.said.insert(node.clone(), self.world.nodes[node].record.cordon.clone());
+            }
+            (Input::Restart(wish), Some(Reply::Restarted(_))) => _ = self.revived.insert(wish.job.clone()),
+            _ => {}
         }
     }
 
@@ -179,6 +214,7 @@ impl Driver {
         let TaskState::Active(active) = &stage.tasks.get(attempt.task.index as usize)?.state else { return None };
         let open = active.number == attempt.number
             && active.first_failure.is_none()
+            && !matches!(active.state, AttemptState::Draining(Drain::Restarted { .. }))
             && active.seats.len() == 1
             && active.seats.iter().any(|seat| seat.node == *node && !seat.state.is_over());
         (current && open).then(|| attempt.clone())

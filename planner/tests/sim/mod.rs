@@ -108,6 +108,19 @@ impl Sim {
             if self.random.one_in(150) {
                 self.cancel();
             }
+            if self.random.one_in(60) {
+                self.restart();
+            }
+            if self.random.one_in(80) {
+                self.operate();
+            }
+        } else if turn.is_multiple_of(50) {
+            // Operators take their nodes back, or some work would wait for ever.
+            let nodes = self.driver.saved.nodes.values().filter(|node| node.cordon.is_some());
+            for node in nodes.map(|node| node.id.clone()).collect::<Vec<_>>() {
+                let input = Input::Uncordon { node, by: "op".into() };
+                self.to_controller.push((self.now, input, None));
+            }
         }
         self.run_agents();
         self.deliver_down()?;
@@ -188,6 +201,49 @@ impl Sim {
         let grace_ms = self.random.below(5_000);
         let input = Input::Cancel { job, by: "ann".into(), reason: String::new(), grace_ms };
         self.to_controller.push((self.now, input, None));
+    }
+
+    fn restart(&mut self) {
+        if self.jobs == 0 {
+            return;
+        }
+        let job = JobId::new(format!("j{}", 1 + self.random.below(u64::from(self.jobs)))).unwrap();
+        let stages: Vec<_> = self
+            .driver
+            .saved
+            .jobs
+            .get(&job)
+            .map(|job| job.stages.iter().map(|stage| stage.name.clone()).collect())
+            .unwrap_or_default();
+        let from_stage = if self.random.one_in(2) { self.random.pick(&stages) } else { None };
+        let wish = planner::Restart {
+            job,
+            by: "ann".into(),
+            reason: String::new(),
+            key: self.random.one_in(2).then(|| format!("k{}", self.random.below(3))),
+            from_stage,
+            from_checkpoint: self.random.one_in(5).then(|| 1 + self.random.below(40)),
+            stop_running: self.random.one_in(2),
+            grace_ms: self.random.below(4_000),
+        };
+        let at = self.now.after_ms(self.random.below(200));
+        self.to_controller.push((at, Input::Restart(Box::new(wish)), None));
+    }
+
+    /// An operator sets a node aside, empties it, or takes it back.
+    fn operate(&mut self) {
+        let nodes: Vec<NodeId> = self.agents.keys().cloned().collect();
+        let Some(node) = self.random.pick(&nodes) else { return };
+        let (by, reason) = ("op".to_owned(), "fan".to_owned());
+        let input = match self.random.below(4) {
+            0 => Input::Cordon { node, by, reason },
+            1 | 2 => {
+                let deadline_ms = self.random.one_in(2).then(|| self.random.below(6_000));
+                Input::Drain { node, by, reason, deadline_ms }
+            }
+            _ => Input::Uncordon { node, by },
+        };
+        self.to_controller.push((self.now.after_ms(self.random.below(200)), input, None));
     }
 
     fn run_agents(&mut self) {

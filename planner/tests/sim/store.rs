@@ -23,6 +23,7 @@ impl Saved {
                     let (from, head) = (&world.jobs[id], self.jobs.get_mut(id).unwrap());
                     (head.ended, head.last_event) = (from.ended, from.last_event);
                     head.cancel.clone_from(&from.cancel);
+                    head.restarts.clone_from(&from.restarts);
                 }
                 Write::Tasks { job, stage, chunk } => {
                     let from = &world.jobs[job].stages[*stage].tasks;
@@ -45,7 +46,7 @@ impl Saved {
     }
 
     fn plan(&mut self, job: &Job) {
-        let mut plan = Job { ended: None, cancel: None, last_event: 0, ..job.clone() };
+        let mut plan = Job { ended: None, cancel: None, restarts: Vec::new(), last_event: 0, ..job.clone() };
         for stage in &mut plan.stages {
             stage.tasks.clear();
             stage.checkpoints.clear();

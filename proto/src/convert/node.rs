@@ -64,6 +64,7 @@ pub fn hello_node(hello: &v1::Hello, joined: Timestamp) -> Result<Node, WireErro
         cpus: hello.cpus,
         memory: hello.memory,
         joined,
+        cordon: None,
     })
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Attempt, AttemptState, AttemptSummary, Body, Cancel, Cause, Checkpoint, Cordon, DeviceKind, Drain, EngineBody, Event,
-    Failure, FileRecord, Job, JobId, JobName, Launcher, Node, NodeId, Outcome, Output, Parallel, PreflightBody,
-    Purpose, Restart, Runtime, Seat, SeatEnd, SeatState, ShardRecord, Stage, StageKind, StageName, Task, TaskShape, TaskState, Timestamp,
-    Tool, TrainBody,
+    Attempt, AttemptState, AttemptSummary, Body, Cancel, Cause, Checkpoint, Cordon, DeviceKind, Drain, EngineBody,
+    Event, Failure, FileRecord, Job, JobId, JobName, Launcher, Node, NodeId, Outcome, Output, Parallel, PreflightBody,
+    Purpose, Restart, Runtime, Seat, SeatEnd, SeatState, ShardRecord, Stage, StageKind, StageName, Task, TaskShape,
+    TaskState, Timestamp, Tool, TrainBody,
 };
 use prost::Message;
 

@@ -1,8 +1,9 @@
 //! Model to record.
 
 use model::{
-    Attempt, AttemptState, AttemptSummary, Body, Cause, Checkpoint, Cordon, DeviceKind, Drain, Event, Failure, Job, Launcher,
-    Node, Outcome, Output, Purpose, Restart, Runtime, Seat, SeatState, Stage, StageKind, Task, TaskState, Tool,
+    Attempt, AttemptState, AttemptSummary, Body, Cause, Checkpoint, Cordon, DeviceKind, Drain, Event, Failure, Job,
+    Launcher, Node, Outcome, Output, Purpose, Restart, Runtime, Seat, SeatState, Stage, StageKind, Task, TaskState,
+    Tool,
 };
 use prost::Message as _;
 
@@ -63,12 +64,7 @@ pub fn job_head(job: &Job) -> (String, Vec<u8>) {
 }
 
 fn restart(restart: &Restart) -> wire::Restart {
-    wire::Restart {
-        by: restart.by.clone(),
-        reason: restart.reason.clone(),
-        at: restart.at.0,
-        key: restart.key.clone(),
-    }
+    wire::Restart { by: restart.by.clone(), reason: restart.reason.clone(), at: restart.at.0, key: restart.key.clone() }
 }
 
 /// Key and value of one chunk of a stage's task states; empty beyond its tasks.

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Attempt, AttemptState, AttemptSummary, Body, Cancel, Cause, Checkpoint, Cordon, DeviceKind, Drain, EngineBody, Event,
-    Failure, FileRecord, Job, Launcher, Node, NodeId, Outcome, Output, Parallel, PreflightBody, Purpose, Restart, Runtime, Seat, SeatEnd,
-    SeatState, ShardRecord, Stage, StageKind, Task, TaskShape, TaskState, Timestamp, Tool, TrainBody,
+    Attempt, AttemptState, AttemptSummary, Body, Cancel, Cause, Checkpoint, Cordon, DeviceKind, Drain, EngineBody,
+    Event, Failure, FileRecord, Job, Launcher, Node, NodeId, Outcome, Output, Parallel, PreflightBody, Purpose,
+    Restart, Runtime, Seat, SeatEnd, SeatState, ShardRecord, Stage, StageKind, Task, TaskShape, TaskState, Timestamp,
+    Tool, TrainBody,
 };
 
 use super::*;
@@ -104,7 +105,8 @@ fn job() -> Job {
             grace_ms: 30_000,
         }),
     ];
-    let outcomes = [Outcome::Succeeded, Outcome::Failed(failed(Cause::Signal(9))), Outcome::Cancelled, Outcome::Requeued];
+    let outcomes =
+        [Outcome::Succeeded, Outcome::Failed(failed(Cause::Signal(9))), Outcome::Cancelled, Outcome::Requeued];
     let history = outcomes.map(|outcome| AttemptSummary {
         number: 1,
         placed: Timestamp(1),
@@ -152,7 +154,15 @@ fn job() -> Job {
         reused: None,
         tasks,
         checkpoints: BTreeMap::from([
-            (5, Checkpoint { shards: BTreeMap::from([((1, 0), shard)]), tracked: true, complete: Some(Timestamp(6)), superseded: true }),
+            (
+                5,
+                Checkpoint {
+                    shards: BTreeMap::from([((1, 0), shard)]),
+                    tracked: true,
+                    complete: Some(Timestamp(6)),
+                    superseded: true,
+                },
+            ),
             (10, Checkpoint::default()),
         ]),
     });
@@ -217,8 +227,16 @@ fn a_node_and_events_read_back_equal() {
         cpus: 4,
         memory: 1 << 40,
         joined: Timestamp(3),
+        cordon: None,
     };
-    assert_eq!(load_nodes(&[node(&node_record)]).unwrap(), [node_record]);
+    let purposes = [Purpose::Keep, Purpose::Empty { deadline: None }, Purpose::Empty { deadline: Some(Timestamp(9)) }];
+    let set_aside = purposes.map(|purpose| {
+        let cordon = Cordon { by: "op".into(), reason: "fan".into(), at: Timestamp(8), purpose };
+        Node { cordon: Some(cordon), ..node_record.clone() }
+    });
+    for one in set_aside.into_iter().chain([node_record]) {
+        assert_eq!(load_nodes(&[node(&one)]).unwrap(), [one]);
+    }
     let levels = [model::event::Level::Info, model::event::Level::Warn, model::event::Level::Error];
     for (i, kind) in model::event::Kind::ALL.into_iter().enumerate() {
         let one = Event {
