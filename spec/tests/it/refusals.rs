@@ -101,6 +101,11 @@ fn one_wrong_value_is_told_with_line_reason_and_hint() {
             "14: stages.train.launcher: expected `ranks` or `msrun`, found the number `3`",
         ),
         (
+            "launcher: ranks",
+            "launcher: msrun\n    scheduler: [python, -c, pass]",
+            "15: stages.train.scheduler: msrun runs the training script as its scheduler and no other command | remove it, or use `launcher: ranks`",
+        ),
+        (
             "recompute: none",
             "recompute: all",
             "22: stages.train.recompute: expected `none` or { granularity: full, method: uniform, num_layers: 1 }, found the text `all`",
