@@ -24,13 +24,15 @@ use tonic::transport::Channel;
 const CHUNK: usize = 256 << 10;
 /// Chunks that may be under way inside of the agent.
 const CHUNKS: usize = 4;
-/// Pause when no log has grown.
-const IDLE: Duration = Duration::from_millis(200);
+/// Pause when no log has grown, while one may.
+const IDLE: Duration = Duration::from_millis(50);
+/// Pause while nothing runs whose log could grow.
+const AT_REST: Duration = Duration::from_millis(200);
 /// Idle turns from one look for new sources to the next: also how soon a lost
 /// acknowledgement is asked for again, times [`QUERY_TURNS`].
-const QUERY_TURNS: u32 = 50;
+const QUERY_TURNS: u32 = 200;
 /// Forgotten attempts whose logs are kept for a controller that does not take them.
-const KEPT: usize = 200;
+const KEPT: usize = 5_000;
 
 /// The logs of this node's attempts. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -98,7 +100,7 @@ impl Logs {
             entry.ended = true;
             entry.find_sources();
         }
-        let waiting: Vec<u64> = entries.values().filter(|e| e.ended && !e.dropped).map(|e| e.order).collect();
+        let waiting: Vec<u64> = entries.values().filter(|e| e.waits()).map(|e| e.order).collect();
         if waiting.len() > KEPT {
             let oldest = waiting.iter().min().copied();
             if let Some(entry) = entries.values_mut().find(|e| Some(e.order) == oldest) {
@@ -113,6 +115,11 @@ impl Logs {
     pub fn is_pushed(&self, attempt: &str) -> bool {
         let entries = self.lock();
         entries.get(attempt).is_none_or(|e| e.dropped || (e.ended && e.sources.values().all(|s| s.finished)))
+    }
+
+    /// Whether something runs whose log may grow.
+    fn may_grow(&self) -> bool {
+        self.lock().values().any(|entry| !entry.ended)
     }
 
     /// Stops pushing an attempt's logs.
@@ -164,6 +171,13 @@ impl Logs {
             }
         }
         chunks
+    }
+}
+
+impl Entry {
+    /// Whether it has ended, and the controller does not hold all of it.
+    fn waits(&self) -> bool {
+        self.ended && !self.dropped && !self.sources.values().all(|source| source.finished)
     }
 }
 
@@ -270,7 +284,11 @@ async fn stream(logs: &Logs, channel: Channel, backoff: &mut Backoff) -> Result<
                 }
             }
         }
-        let pause = if idle { IDLE } else { Duration::ZERO };
+        let pause = match (idle, logs.may_grow()) {
+            (false, _) => Duration::ZERO,
+            (true, true) => IDLE,
+            (true, false) => AT_REST,
+        };
         if let Ok(answer) = tokio::time::timeout(pause, answers.message()).await {
             let Some(held) = answer? else { return Ok(()) };
             backoff.reset();

@@ -160,6 +160,14 @@ async fn a_stop_needs_no_cgroup() {
     stop_what_hides(rig, 2).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_needs_neither_cgroup_kill_nor_descriptors_for_processes() {
+    let hidden = [(agent::shim::cgroup::KILL_SWITCH, "1"), (agent::shim::proc::PIDFD_SWITCH, "1")];
+    for ranks in [1, 2] {
+        stop_what_hides(Rig::with_env(&hidden).await, ranks).await;
+    }
+}
+
 /// One rank is a task of its job's pool; two have a shim of their own.
 async fn stop_what_hides(rig: Rig, ranks: u32) {
     // A child that leaves the session and ignores SIGTERM.

@@ -64,7 +64,9 @@ pub(super) fn stop(dir: &Path, shim: Option<&Shim>, grace: Duration) -> io::Resu
 /// Signals this very process and never a later one of the same number.
 fn signal_exactly(id: ProcId, signal: Signal) {
     let Some(pid) = Pid::from_raw(id.pid) else { return };
-    match pidfd_open(pid, PidfdFlags::empty()) {
+    let hidden = std::env::var(proc::PIDFD_SWITCH).is_ok_and(|v| v == "1");
+    let opened = if hidden { Err(rustix::io::Errno::NOSYS) } else { pidfd_open(pid, PidfdFlags::empty()) };
+    match opened {
         // Looked at after the descriptor holds it, so it cannot change any more.
         Ok(fd) if proc::lives(id) => drop(pidfd_send_signal(fd, signal)),
         Ok(_) => {}

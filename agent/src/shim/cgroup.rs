@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 /// Set to `1`, it makes the shim do without.
 pub const SWITCH: &str = "QCTL_NO_CGROUP";
+/// Set to `1`, it hides `cgroup.kill`, as kernels before 5.14 do.
+pub const KILL_SWITCH: &str = "QCTL_NO_CGROUP_KILL";
 
 const CGROUP2_MAGIC: i128 = 0x6367_7270;
 
@@ -91,7 +93,8 @@ pub fn remove(path: &Path) {
 /// Asks the kernel to kill all members at once; `false` on kernels before 5.14.
 #[must_use]
 pub fn kill(path: &Path) -> bool {
-    path.join("cgroup.kill").exists() && fs::write(path.join("cgroup.kill"), "1").is_ok()
+    let hidden = std::env::var(KILL_SWITCH).is_ok_and(|v| v == "1");
+    !hidden && path.join("cgroup.kill").exists() && fs::write(path.join("cgroup.kill"), "1").is_ok()
 }
 
 fn holds(path: &Path, pid: u32) -> bool {

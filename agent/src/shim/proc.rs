@@ -4,6 +4,9 @@ use std::fs;
 
 use super::record::ProcId;
 
+/// Set to `1`, it hides descriptors for processes, as kernels before 5.3 do.
+pub const PIDFD_SWITCH: &str = "QCTL_NO_PIDFD";
+
 /// One line of `/proc/PID/stat`, as far as it is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stat {
