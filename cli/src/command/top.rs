@@ -4,9 +4,9 @@ use proto::v1;
 use runtime::clock::now_ms;
 
 use super::follow::{remaining, training};
-use super::nodes;
 use super::ps::stages;
 use super::watching::{Frame, watch};
+use super::{nodes, npus};
 use crate::client::Client;
 use crate::failure::Failure;
 use crate::output::is_read_by_person;
@@ -62,7 +62,7 @@ fn lines(sight: &Sight, now_ms: u64) -> Vec<String> {
     }
     if !sight.nodes.is_empty() {
         lines.push(String::new());
-        let header = ["NODE", "PHASE", "DEVICE", "SLOTS", "LOAD", "MEMORY FREE", "DISK FREE", "RUNS"];
+        let header = ["NODE", "PHASE", "DEVICE", "SLOTS", "LOAD", "MEMORY FREE", "DISK FREE", "NPUS", "RUNS"];
         lines.extend(table_lines(header, sight.nodes.iter().map(node).collect()));
     }
     lines
@@ -113,7 +113,7 @@ pub(in crate::command) fn rate(tokens: u64, step_ms: f64) -> Option<u64> {
     (tokens > 0 && step_ms > 0.0).then(|| (tokens as f64 * 1000.0 / step_ms) as u64)
 }
 
-fn node(node: &v1::NodeView) -> [String; 8] {
+fn node(node: &v1::NodeView) -> [String; 9] {
     let health = node.health.as_ref();
     let load = health.map(|health| format!("{}.{:02}", health.load_percent / 100, health.load_percent % 100));
     [
@@ -124,6 +124,7 @@ fn node(node: &v1::NodeView) -> [String; 8] {
         load.unwrap_or_default(),
         health.map(|health| bytes(health.memory_free)).unwrap_or_default(),
         health.map(|health| bytes(health.disk_free)).unwrap_or_default(),
+        npus::summary(node),
         node.attempts.join(" "),
     ]
 }

@@ -96,6 +96,7 @@ fn about(node: &v1::NodeView, version: &str) -> Vec<Check> {
         Some(health) => disk(node.id.clone(), health.disk_free),
         None => Check::new(Verdict::Unknown, "disk", "its agent has not said how much is free").of(&node.id),
     });
+    checks.extend(npus(node));
     if !node.quarantined.is_empty() {
         let told = format!("runs what the controller does not know: {}", node.quarantined.join(", "));
         let unknown = Check::new(Verdict::Warn, "unknown-attempts", told).of(&node.id);
@@ -104,8 +105,28 @@ fn about(node: &v1::NodeView, version: &str) -> Vec<Check> {
     checks
 }
 
+/// A host with NPUs is judged by the worst of them.
+fn npus(node: &v1::NodeView) -> Option<Check> {
+    let health = node.npus.as_ref().filter(|health| !health.npus.is_empty() || !health.error.is_empty())?;
+    let worst = health.npus.iter().map(|npu| match npu.health.as_str() {
+        "OK" => Verdict::Ok,
+        "Warning" => Verdict::Warn,
+        "Alarm" | "Critical" => Verdict::Fail,
+        _ => Verdict::Unknown,
+    });
+    let verdict = worst.max().unwrap_or(Verdict::Unknown);
+    let told = if health.npus.is_empty() { health.error.clone() } else { crate::command::npus::summary(node) };
+    let check = Check::new(verdict, "npus", told).of(&node.id);
+    if verdict == Verdict::Ok {
+        return Some(check);
+    }
+    Some(check.next(format!("see each NPU and its error codes: {} nodes {}", program(), node.id)))
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -115,6 +136,23 @@ mod tests {
         assert_eq!(verdict(10_000, 9_000, 11_000), Some(Verdict::Ok));
         assert_eq!(verdict(10_000, 12_001, 12_002), Some(Verdict::Warn));
         assert_eq!(verdict(10_000, 7_000, 7_999), Some(Verdict::Warn));
+    }
+
+    #[test]
+    fn the_worst_npu_speaks_for_its_host() {
+        let npu = |health: &str| v1::Npu { id: Some(3), health: health.into(), ..v1::Npu::default() };
+        let of = |npus: Vec<v1::Npu>, error: &str| {
+            let npus = Some(v1::NpuHealth { npus, error: error.into(), ..v1::NpuHealth::default() });
+            self::npus(&v1::NodeView { npus, ..v1::NodeView::default() })
+        };
+        let verdict = |words: &[&str]| of(words.iter().map(|word| npu(word)).collect(), "").map(|check| check.verdict);
+        assert_eq!(verdict(&[]), None);
+        assert_eq!(verdict(&["OK", "OK"]), Some(Verdict::Ok));
+        assert_eq!(verdict(&["OK", "Warning"]), Some(Verdict::Warn));
+        assert_eq!(verdict(&["Alarm", "Warning"]), Some(Verdict::Fail));
+        assert_eq!(verdict(&["OK", "odd"]), Some(Verdict::Unknown));
+        let unseen = of(vec![], "npu-smi was not found").unwrap();
+        assert_eq!((unseen.verdict, unseen.message.as_str()), (Verdict::Unknown, "npu-smi was not found"));
     }
 
     #[test]
