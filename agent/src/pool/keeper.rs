@@ -113,6 +113,11 @@ impl Keeper {
                         known.1.stop = Some(grace_ms);
                     }
                 }
+                Order::Told { attempt } => {
+                    if let Some((_, known)) = self.attempt(&attempt) {
+                        known.told = true;
+                    }
+                }
                 Order::Forget { attempt } => forgotten.push(attempt),
                 Order::Lost { attempt, exit } => lost.push((attempt, exit)),
                 Order::Close => {}
@@ -400,14 +405,22 @@ impl Keeper {
         self.rested.elapsed() >= LINGER && self.close()
     }
 
+    /// Reports the starts of what has run for a while. Losing the note of it
+    /// costs a repeated report.
     fn tell_started(&mut self) {
-        for (id, attempt) in self.attempts.iter_mut().filter(|(_, attempt)| !attempt.told) {
-            if let Stage::Running { since, .. } = attempt.stage
-                && since.elapsed() >= BRISK
-            {
-                attempt.told = true;
-                self.host.spool.post(&id.to_string(), report::What::Started(Started {}));
-            }
+        let due = |attempt: &Attempt| match attempt.stage {
+            Stage::Running { since, .. } => !attempt.told && since.elapsed() >= BRISK,
+            Stage::Ordered | Stage::Begun | Stage::Over(_) | Stage::Refused(_) => false,
+        };
+        let started: Vec<AttemptId> = self.attempts.iter().filter(|(_, a)| due(a)).map(|(id, _)| id.clone()).collect();
+        for id in started {
+            let attempt = id.to_string();
+            self.host.spool.post(&attempt, report::What::Started(Started {}));
+            self.attempts.entry(id).and_modify(|known| known.told = true);
+            self.stage(&Order::Told { attempt });
+        }
+        if self.orders.is_dirty() && self.orders.commit().is_err() {
+            self.orders.discard();
         }
     }
 

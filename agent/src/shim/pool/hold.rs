@@ -129,7 +129,7 @@ impl Pool {
                 Order::Stop { attempt, grace_ms } => self.stop(&attempt, grace_ms)?,
                 Order::Lost { attempt, .. } => self.queue.retain(|task| task.attempt != attempt),
                 Order::Close => self.closing = true,
-                Order::Start(_) | Order::Forget { .. } => {}
+                Order::Start(_) | Order::Told { .. } | Order::Forget { .. } => {}
             }
         }
         Ok(())

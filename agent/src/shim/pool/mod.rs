@@ -57,6 +57,11 @@ pub enum Order {
         /// Milliseconds between the two.
         grace_ms: u64,
     },
+    /// Its start was reported. The shim passes over this.
+    Told {
+        /// Which attempt.
+        attempt: String,
+    },
     /// The controller needs it no more. The shim passes over this.
     Forget {
         /// Which attempt.
