@@ -176,6 +176,11 @@ fn sum_up(
     for one in read.iter().filter(|one| one.shape.is_some() && !alike(one.shape.as_ref(), shape.as_ref())) {
         problems.push(problem(&one.found.path, "describes another model than the first shard does", None));
     }
+    if read.iter().any(|one| one.found.elements > 0) {
+        for one in read.iter().filter(|one| one.found.elements == 0 && one.problems.is_empty()) {
+            problems.push(problem(&one.found.path, "holds no weights, though other shards do", None));
+        }
+    }
     let mut inspection = Inspection {
         directory,
         tracker,
@@ -193,6 +198,9 @@ fn sum_up(
         problems,
     };
     inspection.shards = read.into_iter().map(|one| one.found).collect();
+    for shard in &mut inspection.shards {
+        shard.intact = inspection.problems.iter().all(|problem| problem.path != shard.path);
+    }
     inspection.load = request.load_as.map(|wanted| load(&inspection, shape.as_ref(), parallel, wanted));
     inspection
 }
@@ -300,8 +308,8 @@ fn look(read: &mut Read, path: &Path, verify: Option<usize>) -> Result<()> {
             shard.matrix(name, tensor)?;
         }
     }
-    // Without sizes in `args` nothing is claimed that could be compared.
-    if shard.args.is_set("num_layers") {
+    // Without weights, or sizes in `args`, nothing is claimed that could be compared.
+    if read.found.elements > 0 && shard.args.is_set("num_layers") {
         let shape = verify::shape_of(&shard)?;
         read.shape = Some(shape.clone());
         let seated = |p: &Parallel| read.found.tp < p.tp() && read.found.pp < p.pp();
@@ -331,7 +339,6 @@ fn compare(read: &mut Read, parallel: Parallel, staged: bool) {
         let message = format!("has no place in a layout of {}", text(parallel));
         read.problems.push(problem(path, &message, Some("move what an older layout left behind away")));
     }
-    read.found.intact = read.problems.is_empty();
 }
 
 fn problem(path: &Path, message: &str, hint: Option<&str>) -> Problem {

@@ -137,6 +137,7 @@ impl Report for Terminal {
 /// Prints a serialisable value as one line of JSON.
 pub(crate) fn print_json(terminal: &Terminal, value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string(value).map_err(|e| Error::Internal(e.to_string()))?;
+    terminal.clear();
     terminal.data(&text);
     Ok(())
 }

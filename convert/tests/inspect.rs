@@ -140,6 +140,25 @@ fn a_rank_of_another_place_or_iteration_is_named() {
 }
 
 #[test]
+fn a_shard_without_weights_is_broken_only_beside_shards_that_have_some() {
+    let lab = Lab::new();
+    let path = lab.shard("mp_rank_01_001");
+    // Protocol 2: {'model': {}, 'iteration': 1}
+    let pickle = b"\x80\x02}(X\x05\x00\x00\x00model}X\x09\x00\x00\x00iterationK\x01u.";
+    let mut archive = convert::zip::Writer::new(Vec::new());
+    archive.entry("model_optim_rng/data.pkl", pickle).unwrap();
+    fs::write(&path, archive.finish().unwrap()).unwrap();
+    let seen = lab.inspect(&["--verify"]);
+    assert!(problem(&seen).contains("holds no weights, though other shards do"), "{seen}");
+    assert_eq!(seen["shards"][3]["intact"], false);
+    for name in ["mp_rank_00_000", "mp_rank_01_000", "mp_rank_00_001"] {
+        fs::copy(&path, lab.shard(name)).unwrap();
+    }
+    let seen = lab.inspect(&["--verify"]);
+    assert_eq!((&seen["complete"], &seen["parameters"]), (&true.into(), &Value::Null), "{seen}");
+}
+
+#[test]
 fn whether_a_layout_can_load_it_comes_with_the_reason() {
     let lab = Lab::new();
     let load = |tp: &str, pp: &str| lab.inspect(&["--tp", tp, "--pp", pp])["load"].clone();

@@ -1,9 +1,17 @@
 //! `qctl ckpt`.
 
+mod contents;
+mod inspect;
+mod pull;
+mod target;
+
+use std::path::PathBuf;
+
 use clap::Subcommand;
 use clap_complete::ArgValueCompleter;
 use proto::v1;
 
+use self::target::Iteration;
 use super::completion;
 use crate::client::Client;
 use crate::failure::Failure;
@@ -31,12 +39,95 @@ enum CkptCommand {
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
     },
+    /// Shows what one checkpoint holds, and whether it is whole
+    #[command(after_help = "\
+A directory is looked at without a controller. Of a job's checkpoint the contents are shown where its
+files are on this computer.
+
+Examples:
+  qctl ckpt describe ./pretrain_ckpt
+  qctl ckpt describe ./pretrain_ckpt --iteration 2000 --tp 2 --pp 2
+  qctl ckpt describe last")]
+    Describe {
+        /// Directory that holds `iter_…`, or one of these; or a job
+        #[arg(value_name = "DIR|JOB", add = ArgValueCompleter::new(completion::jobs))]
+        what: String,
+        /// Which: its number, or `latest`, the newest complete one
+        #[arg(long, value_name = "N", default_value = "latest", value_parser = target::iteration)]
+        iteration: Iteration,
+        /// Whether it can be loaded with this tensor-parallel size
+        #[arg(long, value_name = "N", requires = "pp", value_parser = clap::value_parser!(u32).range(1..=4096))]
+        tp: Option<u32>,
+        /// … and this pipeline-parallel size
+        #[arg(long, value_name = "N", requires = "tp", value_parser = clap::value_parser!(u32).range(1..=4096))]
+        pp: Option<u32>,
+        /// How it is written; `name` gives its directory
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Reads every byte of one checkpoint, and names the first file that is broken
+    #[command(after_help = "\
+Compares every member of every shard with its checksum, and every tensor with its place in the model.
+The exit code is 1 if anything is broken or missing.
+
+Examples:
+  qctl ckpt verify ./pretrain_ckpt
+  qctl ckpt verify last --iteration 2000")]
+    Verify {
+        /// Directory that holds `iter_…`, or one of these; or a job
+        #[arg(value_name = "DIR|JOB", add = ArgValueCompleter::new(completion::jobs))]
+        what: String,
+        /// Which: its number, or `latest`, the newest complete one
+        #[arg(long, value_name = "N", default_value = "latest", value_parser = target::iteration)]
+        iteration: Iteration,
+        /// How it is written; `name` gives its directory if it is whole
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Copies a job's checkpoint into a directory of this computer
+    #[command(after_help = "\
+The copy appears whole or not at all, after every byte of it was read back; the tracker is written last.
+Only files that this computer sees can be copied.
+
+Example:
+  qctl ckpt pull last ./kept --iteration 2000")]
+    Pull {
+        /// Whose
+        #[arg(add = ArgValueCompleter::new(completion::jobs))]
+        job: String,
+        /// Directory that gets `iter_…` and the tracker; made if it is not there
+        dest: PathBuf,
+        /// Which: its number, or `latest`, the newest complete one
+        #[arg(long, value_name = "N", default_value = "latest", value_parser = target::iteration)]
+        iteration: Iteration,
+        /// How the answer is written; `name` gives the directory of the copy
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
 }
 
-/// Lists checkpoints.
-pub(crate) async fn run(args: &CkptArgs, mut client: Client) -> Result<(), Failure> {
-    let CkptCommand::Ls { job, output } = &args.command;
-    let request = v1::ListCheckpointsRequest { job: job.clone().unwrap_or_default() };
+/// Does what is asked with checkpoints; a directory needs no controller.
+pub(crate) async fn run(args: &CkptArgs, client: Result<Client, Failure>) -> Result<(), Failure> {
+    match &args.command {
+        CkptCommand::Ls { job, output } => list(job.as_deref(), *output, client?).await,
+        CkptCommand::Describe { what, iteration, tp, pp, output } => {
+            inspect::describe(what, *iteration, tp.zip(*pp), *output, client).await
+        }
+        CkptCommand::Verify { what, iteration, output } => inspect::verify(what, *iteration, *output, client).await,
+        CkptCommand::Pull { job, dest, iteration, output } => pull::run(job, *iteration, dest, *output, client?).await,
+    }
+}
+
+/// One document of each command that has its own, by the title of its section in docs/json.md.
+#[cfg(test)]
+pub(super) fn examples() -> Vec<(&'static str, serde_json::Value)> {
+    let mut all = Vec::from(inspect::examples());
+    all.push(pull::example());
+    all
+}
+
+async fn list(job: Option<&str>, output: Format, mut client: Client) -> Result<(), Failure> {
+    let request = v1::ListCheckpointsRequest { job: job.unwrap_or_default().to_owned() };
     let found = client.checkpoints.list(request).await?.into_inner().checkpoints;
     let document = |found: Vec<v1::CheckpointView>| {
         Document::new(Checkpoints { checkpoints: found.into_iter().map(Into::into).collect() })

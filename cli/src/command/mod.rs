@@ -84,7 +84,7 @@ async fn served(command: Command, state_dir: Option<&Path>) -> Result<(), Failur
         Command::Drain(args) => aside::drain(&args, client()?).await,
         Command::Wait(args) => wait::run(&args, client()?).await,
         Command::Nodes(args) => nodes::run(&args, client()?).await,
-        Command::Ckpt(args) => ckpt::run(&args, client()?).await,
+        Command::Ckpt(args) => ckpt::run(&args, client()).await,
         Command::Top(args) => top::run(&args, client()?).await,
         Command::Doctor(args) => doctor::run(&args, state_dir).await,
         Command::Version(args) => version::run(&args, client()).await,
@@ -99,7 +99,7 @@ async fn served(command: Command, state_dir: Option<&Path>) -> Result<(), Failur
 /// One document of each command that has its own, by the title of its section in docs/json.md.
 #[cfg(test)]
 pub(crate) fn examples() -> Vec<(&'static str, serde_json::Value)> {
-    vec![
+    let mut all = vec![
         ("qctl submit", submit::example()),
         ("qctl restart", restart::example()),
         ("qctl explain", explain::example()),
@@ -107,5 +107,7 @@ pub(crate) fn examples() -> Vec<(&'static str, serde_json::Value)> {
         ("qctl doctor", doctor::example()),
         ("qctl version", version::example()),
         ("qctl dev status", dev::status::example()),
-    ]
+    ];
+    all.extend(ckpt::examples());
+    all
 }

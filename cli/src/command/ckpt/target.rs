@@ -1,0 +1,163 @@
+//! Which checkpoint a command means: a directory here, or a job's.
+
+use std::path::{Path, PathBuf};
+
+use proto::v1;
+
+use super::contents::{Contents, Question};
+use crate::client::Client;
+use crate::failure::{Exit, Failure};
+use crate::text::program;
+
+/// A number, or the newest complete one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Iteration {
+    Latest,
+    Number(u64),
+}
+
+impl Iteration {
+    pub(super) fn number(self) -> Option<u64> {
+        match self {
+            Self::Latest => None,
+            Self::Number(number) => Some(number),
+        }
+    }
+}
+
+pub(super) fn iteration(text: &str) -> Result<Iteration, String> {
+    match text {
+        "latest" => Ok(Iteration::Latest),
+        digits => digits.parse().map(Iteration::Number).map_err(|_| "neither a number nor `latest`".to_owned()),
+    }
+}
+
+/// The directory that `word` names: a path, or a directory here that looks like one of checkpoints.
+pub(super) fn directory(word: &str) -> Option<PathBuf> {
+    let path = Path::new(word);
+    let plain = !word.contains('/') && word != "." && word != "..";
+    (!plain || holds_checkpoints(path)).then(|| path.to_owned())
+}
+
+fn holds_checkpoints(path: &Path) -> bool {
+    let starts = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b"iter_");
+    path.join("latest_checkpointed_iteration.txt").is_file()
+        || path.file_name().is_some_and(starts) && path.is_dir()
+        || std::fs::read_dir(path).is_ok_and(|all| all.flatten().any(|entry| starts(&entry.file_name())))
+}
+
+/// A job's checkpoint: what the controller knows of it, and the nodes whose ranks wrote it.
+#[derive(Debug)]
+pub(super) struct Known {
+    pub(super) view: v1::CheckpointView,
+    pub(super) nodes: Vec<String>,
+}
+
+impl Known {
+    /// Asks the controller. Without a number the newest complete one is meant.
+    pub(super) async fn ask(client: &mut Client, job: &str, wanted: Iteration) -> Result<Self, Failure> {
+        let request = v1::ListCheckpointsRequest { job: job.to_owned() };
+        let found = client.checkpoints.list(request).await?.into_inner().checkpoints;
+        let view = choose(job, &found, wanted)?.clone();
+        let job = client.jobs.get(v1::GetJobRequest { job: view.job.clone() }).await?.into_inner();
+        let stages = job.stages.into_iter().filter(|stage| stage.name == view.stage);
+        let seats = stages.flat_map(|stage| stage.task_views).flat_map(|task| task.seats);
+        let mut nodes: Vec<String> = seats.map(|seat| seat.node).collect();
+        nodes.sort();
+        nodes.dedup();
+        Ok(Self { view, nodes })
+    }
+
+    /// Looks at its files, if they are here: as many, and as large, as the controller knows.
+    pub(super) fn contents(&self, question: Question) -> Result<Option<Contents>, Failure> {
+        let Some(save_dir) = self.save_dir().filter(|_| Path::new(&self.view.directory).is_dir()) else {
+            return Ok(None);
+        };
+        let question = Question { iteration: Some(self.view.iteration), ..question };
+        let contents = Contents::read(save_dir, question)?;
+        let same = contents.bytes == self.view.bytes && contents.shards.len() == self.view.shards as usize;
+        Ok(Some(contents).filter(|_| same))
+    }
+
+    /// Why nothing can be done with files that are not here.
+    pub(super) fn elsewhere(&self, what: &str) -> Failure {
+        let nodes: Vec<String> = self.nodes.iter().map(|node| format!("`{node}`")).collect();
+        let nodes = if nodes.is_empty() { "a node that is not known".to_owned() } else { nodes.join(", ") };
+        let Self { view, .. } = self;
+        let message = format!(
+            "iteration {} lies on {nodes} as `{}`; its files are not here, or not as the controller knows them, \
+             and cannot be {what} over the network yet",
+            view.iteration, view.directory
+        );
+        Failure::new(Exit::Failed, message).hint(format!(
+            "log in there and look: {} ckpt verify {}; to have it here, copy it with rsync or scp",
+            program(),
+            view.directory
+        ))
+    }
+
+    fn save_dir(&self) -> Option<&Path> {
+        Path::new(&self.view.directory).parent().filter(|dir| dir.is_absolute())
+    }
+}
+
+fn choose<'a>(
+    job: &str,
+    found: &'a [v1::CheckpointView],
+    wanted: Iteration,
+) -> Result<&'a v1::CheckpointView, Failure> {
+    let complete = || found.iter().filter(|one| one.complete);
+    let chosen = match wanted {
+        Iteration::Latest => complete().max_by_key(|one| (one.completed_ms, one.iteration)),
+        Iteration::Number(number) => found.iter().rev().find(|one| one.iteration == number),
+    };
+    chosen.ok_or_else(|| {
+        let what = match wanted {
+            Iteration::Latest => "no complete checkpoint".to_owned(),
+            Iteration::Number(number) => format!("no checkpoint of iteration {number}"),
+        };
+        let held: Vec<String> = complete().rev().take(8).map(|one| one.iteration.to_string()).collect();
+        let hint = if held.is_empty() {
+            format!("see what was written so far: {} ckpt ls {job}", program())
+        } else {
+            format!("complete are {}: {} ckpt ls {job}", held.join(", "), program())
+        };
+        Failure::new(Exit::NotFound, format!("job `{job}` has {what}")).hint(hint)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn view(iteration: u64, complete: bool) -> v1::CheckpointView {
+        v1::CheckpointView { iteration, complete, completed_ms: iteration, ..v1::CheckpointView::default() }
+    }
+
+    #[test]
+    fn the_newest_complete_one_is_meant_unless_a_number_is_given() {
+        let all = [view(5, true), view(10, true), view(15, false)];
+        let number = |wanted| choose("j", &all, wanted).unwrap().iteration;
+        assert_eq!((number(Iteration::Latest), number(Iteration::Number(15))), (10, 15));
+        let Failure::Told { exit, message, hint } = choose("j", &all, Iteration::Number(7)).unwrap_err() else {
+            panic!()
+        };
+        assert_eq!((exit, message.as_str()), (Exit::NotFound, "job `j` has no checkpoint of iteration 7"));
+        assert!(hint.unwrap().contains("complete are 10, 5"));
+        assert!(choose("j", &all[2..], Iteration::Latest).is_err());
+    }
+
+    #[test]
+    fn a_word_is_a_directory_only_where_it_looks_like_one() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(directory("last"), None);
+        assert_eq!(directory("./last"), Some("./last".into()));
+        assert!(!holds_checkpoints(dir.path()));
+        std::fs::create_dir(dir.path().join("iter_0000005")).unwrap();
+        assert!(holds_checkpoints(dir.path()) && holds_checkpoints(&dir.path().join("iter_0000005")));
+        assert_eq!(iteration("latest"), Ok(Iteration::Latest));
+        assert!(iteration("-1").is_err() && iteration("newest").is_err());
+    }
+}
