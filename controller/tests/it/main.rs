@@ -10,5 +10,6 @@ mod cluster;
 mod driver;
 mod jobs;
 mod logs;
+mod operate;
 mod reuse;
 mod support;
