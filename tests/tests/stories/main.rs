@@ -6,6 +6,7 @@ mod agent_killed;
 mod asking;
 mod bad_input;
 mod cancel;
+mod checkpoints;
 mod commands;
 mod control_plane_killed;
 mod engines;

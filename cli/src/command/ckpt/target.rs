@@ -1,5 +1,6 @@
 //! Which checkpoint a command means: a directory here, or a job's.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use proto::v1;
@@ -58,13 +59,15 @@ impl Known {
     pub(super) async fn ask(client: &mut Client, job: &str, wanted: Iteration) -> Result<Self, Failure> {
         let request = v1::ListCheckpointsRequest { job: job.to_owned() };
         let found = client.checkpoints.list(request).await?.into_inner().checkpoints;
-        let view = choose(job, &found, wanted)?.clone();
+        let mut view = choose(job, &found, wanted)?.clone();
         let job = client.jobs.get(v1::GetJobRequest { job: view.job.clone() }).await?.into_inner();
+        // Relative paths of a spec are seen from its workdir; its components leave `.` out.
+        let directory: PathBuf = Path::new(&job.workdir).join(&view.directory).components().collect();
+        view.directory = directory.to_string_lossy().into_owned();
         let stages = job.stages.into_iter().filter(|stage| stage.name == view.stage);
-        let seats = stages.flat_map(|stage| stage.task_views).flat_map(|task| task.seats);
-        let mut nodes: Vec<String> = seats.map(|seat| seat.node).collect();
-        nodes.sort();
-        nodes.dedup();
+        let nodes =
+            stages.flat_map(|stage| stage.task_views).flat_map(|task| writers(task, view.completed_ms)).collect();
+        let nodes = BTreeSet::into_iter(nodes).collect();
         Ok(Self { view, nodes })
     }
 
@@ -98,6 +101,18 @@ impl Known {
 
     fn save_dir(&self) -> Option<&Path> {
         Path::new(&self.view.directory).parent().filter(|dir| dir.is_absolute())
+    }
+}
+
+/// Nodes of the attempt that ran at that time; else of the present one, else of all.
+fn writers(task: v1::TaskView, completed_ms: u64) -> Vec<String> {
+    let ran = |one: &v1::AttemptView| one.placed_ms <= completed_ms && completed_ms <= one.ended_ms;
+    let (within, others): (Vec<_>, Vec<_>) = task.history.into_iter().partition(ran);
+    let nodes = |attempts: Vec<v1::AttemptView>| attempts.into_iter().flat_map(|one| one.nodes).collect();
+    match (within.is_empty(), task.seats.is_empty()) {
+        (false, _) => nodes(within),
+        (true, false) => task.seats.into_iter().map(|seat| seat.node).collect(),
+        (true, true) => nodes(others),
     }
 }
 
@@ -147,6 +162,25 @@ mod tests {
         assert_eq!((exit, message.as_str()), (Exit::NotFound, "job `j` has no checkpoint of iteration 7"));
         assert!(hint.unwrap().contains("complete are 10, 5"));
         assert!(choose("j", &all[2..], Iteration::Latest).is_err());
+    }
+
+    #[test]
+    fn the_nodes_are_those_of_the_attempt_that_wrote_it() {
+        let attempt = |number, placed_ms, ended_ms, node: &str| v1::AttemptView {
+            number,
+            placed_ms,
+            ended_ms,
+            nodes: vec![node.to_owned()],
+            ..v1::AttemptView::default()
+        };
+        let seats = vec![v1::SeatView { node: "n3".into(), ..v1::SeatView::default() }];
+        let history = vec![attempt(1, 10, 20, "n1"), attempt(2, 30, 40, "n2")];
+        let running = v1::TaskView { history, seats, ..v1::TaskView::default() };
+        let over = v1::TaskView { seats: Vec::new(), ..running.clone() };
+        for (at, of_running, of_over) in [(15, vec!["n1"], vec!["n1"]), (50, vec!["n3"], vec!["n1", "n2"])] {
+            assert_eq!(writers(running.clone(), at), of_running);
+            assert_eq!(writers(over.clone(), at), of_over);
+        }
     }
 
     #[test]
