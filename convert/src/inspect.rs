@@ -19,6 +19,9 @@ use crate::shard::read::{Extent, Scalar};
 use crate::shard::{self, Shard};
 use crate::verify;
 
+/// Files by rank, (tp, pp).
+type Files = BTreeMap<(u32, u32), PathBuf>;
+
 /// Most shards that a layout may have.
 const MOST_SHARDS: u64 = 1 << 16;
 
@@ -161,7 +164,7 @@ pub fn inspect(request: &Request, report: &dyn Report) -> Result<Inspection> {
 fn sum_up(
     request: &Request,
     (directory, tracker, iteration): (PathBuf, Option<u64>, u64),
-    files: &BTreeMap<(u32, u32), PathBuf>,
+    files: &Files,
     parallel: Parallel,
     read: Vec<Read>,
 ) -> Inspection {
@@ -234,7 +237,7 @@ fn choose(directory: &Path, asked: Option<u64>, tracker: Option<u64>) -> Result<
 }
 
 /// Files by rank, and whether the names state pipeline stages.
-fn ranks(path: &Path) -> Result<(BTreeMap<(u32, u32), PathBuf>, bool)> {
+fn ranks(path: &Path) -> Result<(Files, bool)> {
     let (mut files, mut staged) = (BTreeMap::new(), BTreeSet::new());
     for entry in fs::read_dir(path).map_err(|e| Error::io("read", path, e))? {
         let entry = entry.map_err(|e| Error::io("read", path, e))?;
