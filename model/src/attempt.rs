@@ -174,8 +174,9 @@ pub enum Cause {
 impl Cause {
     /// Whether trying again with the same input may help.
     ///
-    /// A refusal and an ordinary exit code are the user's to mend: an engine
-    /// that refused its input will refuse it again.
+    /// A refusal and an exit code of an engine are the user's to mend: one
+    /// that refused its input will refuse it again. The planner knows more of
+    /// training and of commands.
     #[must_use]
     pub fn is_transient(self) -> bool {
         match self {

@@ -2,8 +2,8 @@
 
 use model::event::{Kind, Level};
 use model::{
-    Attempt, AttemptState, AttemptSummary, Drain, Failure, JobId, NodeId, Outcome, SeatEnd, SeatState, TaskState,
-    Timestamp,
+    Attempt, AttemptState, AttemptSummary, Body, Cause, Drain, Failure, JobId, NodeId, Outcome, SeatEnd, SeatState,
+    TaskState, Timestamp,
 };
 
 use crate::Mutation;
@@ -119,6 +119,15 @@ impl Work<'_> {
         let outcome = outcome(attempt);
         self.world.fences.remove(place);
         let next = self.next_state(place, &outcome);
+        if let TaskState::Failed { failure, .. } = &next
+            && self.failed_alike(place, failure)
+        {
+            let message = format!(
+                "{} failed in the same words as the attempt before, with no checkpoint in between: it is not tried again",
+                self.name(place)
+            );
+            self.stage_event(place, Kind::Warning, Level::Warn, message);
+        }
         let retried = match &next {
             TaskState::Waiting { not_before } => *not_before,
             TaskState::Active(_)
@@ -165,23 +174,61 @@ impl Work<'_> {
         }
         let failed_before = self.failed_lately(place);
         let job_failed = self.world.index.tallies(&place.job).iter().any(|tally| tally.failed > 0);
-        if job_failed || !failure.cause.is_transient() || failed_before >= task.retries {
+        if job_failed || failed_before >= task.retries || !self.may_help(place, failure) {
             return TaskState::Failed { failure: failure.clone(), at };
         }
         let backoff = self.world.policy.retry_backoff_ms.saturating_mul(1 << failed_before.min(20));
         TaskState::Waiting { not_before: Some(at.after_ms(backoff.min(LONGEST_BACKOFF_MS))) }
     }
 
+    /// Whether trying again may help after such a failure.
+    ///
+    /// A lost device ends a rank with the same exit code as a mistake in the
+    /// script does, so training that left with a code is tried again; what then
+    /// fails in the same words, with no checkpoint in between, is the script's
+    /// own. A command's code is its user's, who said how often to try.
+    fn may_help(&self, place: &Place, failure: &Failure) -> bool {
+        let Some(task) = self.task(place) else { return false };
+        match &task.body {
+            Body::Preflight(_) | Body::Engine(_) => failure.cause.is_transient(),
+            Body::Run { .. } => failure.cause.is_transient() || matches!(failure.cause, Cause::Exit(_)),
+            Body::Train(_) => match failure.cause {
+                Cause::Exit(_) => !self.failed_alike(place, failure),
+                Cause::Signal(_) | Cause::Refused | Cause::NodeLost | Cause::Hang => failure.cause.is_transient(),
+            },
+        }
+    }
+
+    /// Whether the attempt of training before this one left with the same code in the same words, and no checkpoint
+    /// came after it.
+    fn failed_alike(&self, place: &Place, failure: &Failure) -> bool {
+        if !self.task(place).is_some_and(|task| matches!(task.body, Body::Train(_)))
+            || !matches!(failure.cause, Cause::Exit(_))
+        {
+            return false;
+        }
+        let Some((past, before)) = self.failures(place).last() else { return false };
+        let checkpoints = self.stage(place).into_iter().flat_map(|stage| stage.checkpoints.values());
+        let progressed = checkpoints.filter_map(|checkpoint| checkpoint.complete).any(|at| at > past.ended);
+        before.cause == failure.cause && before.evidence.last() == failure.evidence.last() && !progressed
+    }
+
+    /// Failures of the task since the newest restart, oldest first.
+    fn failures(&self, place: &Place) -> impl DoubleEndedIterator<Item = (&AttemptSummary, &Failure)> {
+        let restart = self.job(place).and_then(|job| job.restarts.last());
+        let history = self.task(place).into_iter().flat_map(|task| &task.history);
+        let counted = history.filter(move |past| restart.is_none_or(|restart| past.ended > restart.at));
+        counted.filter_map(|past| match &past.outcome {
+            Outcome::Failed(failure) => Some((past, failure)),
+            Outcome::Succeeded | Outcome::Cancelled | Outcome::Requeued => None,
+        })
+    }
+
     /// Failures of the task that count against its retries.
     fn failed_lately(&self, place: &Place) -> u32 {
-        let (Some(job), Some(task)) = (self.job(place), self.task(place)) else { return 0 };
-        let restart = job.restarts.last();
-        let counts = |past: &&AttemptSummary| {
-            restart.is_none_or(|restart| past.ended > restart.at)
-                && self.now.since(past.ended) < self.world.policy.retry_window_ms
-                && matches!(past.outcome, Outcome::Failed(_))
-        };
-        u32::try_from(task.history.iter().filter(counts).count()).unwrap_or(u32::MAX)
+        let window = self.world.policy.retry_window_ms;
+        let lately = self.failures(place).filter(|(past, _)| self.now.since(past.ended) < window);
+        u32::try_from(lately.count()).unwrap_or(u32::MAX)
     }
 
     fn retried(&mut self, place: &Place, at: Timestamp) {
