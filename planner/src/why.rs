@@ -150,7 +150,7 @@ fn no_room(world: &World, job: &Job, task: &Task) -> String {
     if let Some(pinned) = &shape.pinned {
         match world.nodes.get(pinned) {
             None => return format!("must run on node `{pinned}`, which has not joined"),
-            Some(view) if view.record.device != device => {
+            Some(view) if per_node > 0 && view.record.device != device => {
                 return format!("must run on node `{pinned}`, which has no {} slots", kind(device));
             }
             Some(view) if !view.takes_work() => return format!("must run on node `{pinned}`, which {}", silent(view)),
@@ -160,13 +160,17 @@ fn no_room(world: &World, job: &Job, task: &Task) -> String {
     let fit: Vec<&NodeView> = world
         .nodes
         .values()
-        .filter(|view| view.record.device == device && view.record.slots >= per_node)
+        // What takes no slot needs only processors, and those every node has.
+        .filter(|view| per_node == 0 || view.record.device == device && view.record.slots >= per_node)
         .filter(|view| shape.pinned.as_ref().is_none_or(|pinned| *pinned == view.record.id))
         .collect();
     let needs = needs(shape.nodes.max(1), per_node, device);
     let wanted = usize::try_from(shape.nodes.max(1)).unwrap_or(usize::MAX);
     if fit.len() < wanted {
-        let joined = world.nodes.values().filter(|view| view.record.device == device).count();
+        let joined = world.nodes.values().filter(|view| per_node == 0 || view.record.device == device).count();
+        if per_node == 0 {
+            return format!("needs {needs}; {joined} have joined");
+        }
         return format!("needs {needs}; {} of {joined} joined nodes of this kind are large enough", fit.len());
     }
     let set_aside: Vec<&&NodeView> = fit.iter().filter(|view| view.record.cordon.is_some()).collect();
@@ -174,7 +178,12 @@ fn no_room(world: &World, job: &Job, task: &Task) -> String {
         let named: Vec<String> =
             set_aside.iter().map(|view| format!("`{}` {}", view.record.id, silent(view))).collect();
         let have = fit.len() - set_aside.len();
-        let verb = if have == 1 { "has them" } else { "have them" };
+        let verb = match (per_node, have) {
+            (0, 1) => "takes work",
+            (0, _) => "take work",
+            (_, 1) => "has them",
+            (_, _) => "have them",
+        };
         return format!("needs {needs}; {have} of {} joined nodes {verb}; node {}", fit.len(), named.join(", node "));
     }
     let reachable = fit.iter().filter(|view| view.takes_work()).count();
@@ -199,8 +208,8 @@ fn no_room(world: &World, job: &Job, task: &Task) -> String {
 
 fn needs(nodes: u32, per_node: u32, device: DeviceKind) -> String {
     match (nodes, per_node) {
-        (1, 0) => format!("a node with {} devices", kind(device)),
-        (nodes, 0) => format!("{nodes} nodes with {} devices", kind(device)),
+        (1, 0) => "a node".to_owned(),
+        (nodes, 0) => format!("{nodes} nodes"),
         (1, 1) => format!("a free {} slot", kind(device)),
         (1, slots) => format!("{slots} free {} slots on one node", kind(device)),
         (nodes, 1) => format!("{nodes} nodes with a free {} slot each", kind(device)),

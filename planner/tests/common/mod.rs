@@ -8,7 +8,7 @@ use model::{
     StageKind, StageName, Task, TaskShape, TaskState, Timestamp, Tool, TrainBody,
 };
 
-/// Reads `j1 name=demo prio=5 key=k owner=o shared | pre preflight pin=n1,n2 | c convert tasks=2 closing after=pre`.
+/// Reads `j1 name=demo prio=5 key=k owner=o shared npu | pre preflight pin=n1,n2 | c convert tasks=2 closing after=pre`.
 ///
 /// Stage options: `tasks=N`, `closing`, `pin=a,b` (one task each), `nodes=N`,
 /// `ranks=N`, `slots=N` (of a rank), `retries=N`, `tp=N`, `fresh` (no resume),
@@ -32,7 +32,11 @@ pub(crate) fn job(text: &str) -> Job {
         ended: None,
         idempotency_key: get("key"),
         spec_text: String::new(),
-        runtime: Runtime { device: DeviceKind::Cpu, shared_storage: get("shared").is_some(), ..Runtime::default() },
+        runtime: Runtime {
+            device: if get("npu").is_some() { DeviceKind::Ascend } else { DeviceKind::Cpu },
+            shared_storage: get("shared").is_some(),
+            ..Runtime::default()
+        },
         stages,
         cancel: None,
         restarts: Vec::new(),
