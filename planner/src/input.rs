@@ -71,6 +71,15 @@ pub enum Input {
         /// Attempts it runs or is about to run.
         live: BTreeSet<AttemptId>,
     },
+    /// Devices of a node that must not get work, as its agent sees them.
+    Unfit {
+        /// Who.
+        node: NodeId,
+        /// In which session.
+        session: u64,
+        /// Slots whose device is in alarm; replaces what was said before.
+        slots: BTreeSet<u32>,
+    },
     /// An agent's report about a seat.
     Report {
         /// Who.

@@ -84,7 +84,8 @@ fn fit(
     if kept.contains(node) || !slots_are_known(world, view) {
         return None;
     }
-    let free = (0..view.record.slots).filter(|slot| load.is_none_or(|load| !load.slots.contains(slot)));
+    let fit = (0..view.record.slots).filter(|slot| !view.unfit.contains(slot));
+    let free = fit.filter(|slot| load.is_none_or(|load| !load.slots.contains(slot)));
     let free: Vec<u32> = free.collect();
     let wanted = usize::try_from(wanted).ok()?;
     let slots = free.get(..wanted)?.to_vec();

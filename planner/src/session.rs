@@ -56,6 +56,18 @@ impl Work<'_> {
         }
     }
 
+    /// What runs on a device in alarm goes on: it may be the alarm of a fan.
+    pub(crate) fn unfit(&mut self, node: &NodeId, session: u64, slots: &BTreeSet<u32>) {
+        if !self.speaks(node, session) {
+            return;
+        }
+        let Some(view) = self.world.nodes.get_mut(node) else { return };
+        if view.unfit != *slots {
+            view.unfit.clone_from(slots);
+            self.reconsider = true;
+        }
+    }
+
     /// Silence is counted from the last word, not from the end of the session.
     pub(crate) fn session_lost(&mut self, node: &NodeId, session: u64) {
         if let Some(view) = self.world.nodes.get_mut(node).filter(|view| view.session == Some(session)) {

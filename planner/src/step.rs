@@ -32,6 +32,7 @@ pub fn step(world: &mut World, input: &Input, now: Timestamp) -> Step {
         Input::Hello { node, session, live } => work.hello(node, *session, live),
         Input::Beat { node, session, live } => work.beat(node, *session, live),
         Input::Report { node, session, attempt, what } => work.report(node, *session, attempt, what),
+        Input::Unfit { node, session, slots } => work.unfit(node, *session, slots),
         Input::SessionLost { node, session } => work.session_lost(node, *session),
         Input::Tick => work.tick(),
     }

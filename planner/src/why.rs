@@ -203,6 +203,17 @@ fn no_room(world: &World, job: &Job, task: &Task) -> String {
     if strangers > 0 {
         return format!("needs {needs}; what still runs on {strangers} of them was replaced, or is unknown here");
     }
+    let unfit = fit.iter().filter(|view| !view.unfit.is_empty()).map(|view| {
+        let slots: Vec<String> = view.unfit.iter().map(u32::to_string).collect();
+        format!("{} of `{}`", slots.join(", "), view.record.id)
+    });
+    let unfit: Vec<String> = unfit.collect();
+    if !unfit.is_empty() {
+        return format!(
+            "needs {needs}; other tasks take the slots, or their devices are in alarm: slot {}",
+            unfit.join("; slot ")
+        );
+    }
     format!("needs {needs}; the slots are taken by other tasks")
 }
 

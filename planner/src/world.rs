@@ -110,6 +110,9 @@ pub struct NodeView {
     pub leftover: BTreeSet<AttemptId>,
     /// Attempts in `live` that it has reported as ended.
     pub ended: BTreeSet<AttemptId>,
+    /// Slots whose device is in alarm: what runs there goes on, and nothing new
+    /// is placed there. Never stored; each session says it anew.
+    pub unfit: BTreeSet<u32>,
 }
 
 impl NodeView {
@@ -124,6 +127,7 @@ impl NodeView {
             missing: BTreeSet::new(),
             leftover: BTreeSet::new(),
             ended: BTreeSet::new(),
+            unfit: BTreeSet::new(),
         }
     }
 

@@ -75,6 +75,7 @@ impl<S: Store> Driver<S> {
             | Input::Uncordon { .. } => Some(input),
             Input::Hello { .. }
             | Input::Beat { .. }
+            | Input::Unfit { .. }
             | Input::Report { .. }
             | Input::SessionLost { .. }
             | Input::Tick => None,

@@ -1,10 +1,14 @@
 //! What an agent's report means.
 
+use std::collections::BTreeSet;
+
 use model::{AttemptId, Failure, NodeId};
 use planner::Report;
 use proto::convert::WireError;
 use proto::v1;
 use v1::report::What;
+
+use super::progress::NPUS;
 
 /// Longest sentence or path of a report, in bytes.
 const LONGEST: usize = 4096;
@@ -58,6 +62,12 @@ fn bounded(field: &'static str, text: String) -> Result<String, WireError> {
     Ok(text)
 }
 
+/// Slots whose chip is in alarm. A warning is no obstacle, and what is unknown is left to the preflight, which asks again.
+pub(super) fn unfit(npus: &v1::NpuHealth) -> BTreeSet<u32> {
+    let alarmed = npus.npus.iter().take(NPUS).filter(|npu| ["Alarm", "Critical"].contains(&npu.health.as_str()));
+    alarmed.filter_map(|npu| npu.slot).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +79,15 @@ mod tests {
         let wire = v1::Report { seq: 1, attempt: "j1.train.0.1".into(), what: Some(What::Failed(failure)) };
         let (_, Report::Failed(failure)) = report(&node, wire).unwrap() else { panic!("another report") };
         assert_eq!(failure.node, node);
+    }
+
+    #[test]
+    fn only_chips_in_alarm_are_unfit() {
+        let npu = |slot, health: &str| v1::Npu { slot, health: health.into(), ..Default::default() };
+        let all = [(0, "OK"), (1, "Warning"), (2, "Alarm"), (3, "Critical"), (4, "UNKNOWN")];
+        let mut npus: Vec<v1::Npu> = all.into_iter().map(|(slot, health)| npu(Some(slot), health)).collect();
+        npus.push(npu(None, "Alarm"));
+        assert_eq!(unfit(&v1::NpuHealth { npus, ..Default::default() }), BTreeSet::from([2, 3]));
     }
 
     #[test]

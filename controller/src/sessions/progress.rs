@@ -10,7 +10,7 @@ use proto::v1;
 const PER_NODE: usize = 4096;
 
 /// NPUs kept of one node, and as many processes.
-const NPUS: usize = 64;
+pub(super) const NPUS: usize = 64;
 /// Error codes kept of one NPU.
 const CODES: usize = 16;
 

@@ -152,7 +152,9 @@ impl Session {
             self.rim.progress.put_health(&self.node, health);
         }
         if let Some(npus) = beat.npus {
+            let unfit = Input::Unfit { node: self.node.clone(), session: self.number, slots: decode::unfit(&npus) };
             self.rim.progress.put_npus(&self.node, npus);
+            self.rim.driver.send(unfit).await?;
         }
         let input = Input::Beat { node: self.node.clone(), session: self.number, live };
         self.input(What::Beat(beat.seq), input).await

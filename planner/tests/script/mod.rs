@@ -80,6 +80,12 @@ impl Stage {
                 let session = self.agents[&node].session;
                 self.input(&Input::SessionLost { node, session });
             }
+            "unfit" => {
+                let node = NodeId::new(words[1]).unwrap();
+                let session = self.agents[&node].session;
+                let slots = words[2..].iter().map(|slot| slot.parse().unwrap()).collect();
+                self.input(&Input::Unfit { node, session, slots });
+            }
             "wait" => self.wait(&words),
             "stall" => {
                 self.now = self.now.after_ms(seconds(words[1]));

@@ -190,6 +190,7 @@ impl Driver {
             | Input::Cordon { .. }
             | Input::Drain { .. }
             | Input::Uncordon { .. }
+            | Input::Unfit { .. }
             | Input::Tick => {}
         }
     }

@@ -8,7 +8,7 @@ pub(crate) mod driver;
 pub(crate) mod random;
 pub(crate) mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{AttemptId, JobId, NodeId, Output, TaskState, Timestamp};
 use planner::{Effect, Input, Mutation, Report};
@@ -114,8 +114,15 @@ impl Sim {
             if self.random.one_in(80) {
                 self.operate();
             }
+            if self.random.one_in(80) {
+                self.alarm();
+            }
         } else if turn.is_multiple_of(50) {
-            // Operators take their nodes back, or some work would wait for ever.
+            // Operators take their nodes back and devices recover, or some work would wait for ever.
+            let sessions = self.agents.iter().filter_map(|(node, agent)| Some((node.clone(), agent.session?)));
+            for (node, session) in sessions.collect::<Vec<_>>() {
+                self.to_controller.push((self.now, Input::Unfit { node, session, slots: BTreeSet::new() }, None));
+            }
             let nodes = self.driver.saved.nodes.values().filter(|node| node.cordon.is_some());
             for node in nodes.map(|node| node.id.clone()).collect::<Vec<_>>() {
                 let input = Input::Uncordon { node, by: "op".into() };
@@ -244,6 +251,19 @@ impl Sim {
             _ => Input::Uncordon { node, by },
         };
         self.to_controller.push((self.now.after_ms(self.random.below(200)), input, None));
+    }
+
+    /// A device of a node is in alarm, or none is any more.
+    fn alarm(&mut self) {
+        let sessions = self.agents.iter().filter_map(|(node, agent)| Some((node.clone(), agent.session?)));
+        let Some((node, session)) = self.random.pick(&sessions.collect::<Vec<_>>()) else { return };
+        let slot = u32::try_from(self.random.below(4)).unwrap();
+        let slots = if self.random.one_in(3) { BTreeSet::new() } else { BTreeSet::from([slot]) };
+        self.to_controller.push((
+            self.now.after_ms(self.random.below(200)),
+            Input::Unfit { node, session, slots },
+            None,
+        ));
     }
 
     fn run_agents(&mut self) {
