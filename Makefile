@@ -1,7 +1,7 @@
 # Thin names for the scripts; each says at its head what it does and which variables it honours.
 
 .DEFAULT_GOAL := help
-.PHONY: demo test bench lint clean-demo help
+.PHONY: demo test bench fuzz lint clean-demo help
 
 demo: ## the whole pipeline on a small model, from nothing to a checked result
 	@scripts/demo.sh
@@ -11,6 +11,9 @@ test: ## installs what the tests need and runs all of them
 
 bench: ## engines beside cp + fsync and the bare encoder; controller and agents beside their bars
 	@scripts/bench.sh
+
+fuzz: ## a minute of foreign bytes for every reader, guided by what each input runs through
+	@scripts/fuzz.sh
 
 lint: ## formatting and clippy alone
 	@scripts/test.sh fmt clippy
