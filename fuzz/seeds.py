@@ -92,11 +92,6 @@ def main() -> None:
     keep("jsonl", "sound", '{"text": "a"}\n{"text": "\\u4f60", "n": 1}\n\n')
     keep("jsonl", "surrogate", b'{"text": "\\ud800"}\n{"text": "\xff"}\n[[[[')
     keep("tokenizer_json", "sound", json.dumps(TOKENIZER) + "\n---\n" + json.dumps({"eos_token": "<|endoftext|>"}))
-    lines = " iteration       10/      20 | consumed samples: 640 | elapsed time per iteration (ms): 1234.5 | " \
-            "learning rate: 1.25E-06 | global batch size: 64 | lm loss: 2.345E+00 | grad norm: 1.5 |\n"
-    keep("log_lines", "train", lines * 2)
-    keep("log_lines", "engine", '{"type":"progress","done":1,"total":2,"unit":"rows"}\n{"type":"error","message":"m"}\n')
-    keep("log_lines", "traceback", "Traceback (most recent call last):\n  File \"a\", line 1\nValueError: \x1b[31mx\x1b[0m\n")
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
