@@ -113,7 +113,9 @@ fn hint(error: &clap::Error) -> Option<String> {
         _ => None,
     };
     let word = context(ContextKind::InvalidArg)?;
-    if error.kind() == ErrorKind::UnknownArgument && Path::new(word).is_file() {
+    // A name that looks like a spec's is meant as one, also where it is misspelt.
+    let looks = Path::new(word).extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|one| end == *one));
+    if error.kind() == ErrorKind::UnknownArgument && (looks || Path::new(word).is_file()) {
         return Some(format!("a job's file is named by -f: -f {word}"));
     }
     let again = error.kind() == ErrorKind::ArgumentConflict && word.starts_with("--file");
@@ -162,6 +164,7 @@ mod tests {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
         assert_eq!(told(&["submit", "-f", "a", file]), Some(format!("a job's file is named by -f: -f {file}")));
         assert!(told(&["submit", "-f", "a", "-f", "b"]).unwrap().contains("one after the other"));
+        assert!(told(&["run", "-f", "a", "misspelt.yaml"]).unwrap().ends_with("-f misspelt.yaml"));
         assert_eq!(told(&["submit", "-f", "a", "no-file"]), None);
         assert_eq!(told(&["submit", "--wait", "--follow", "-f", "a"]), None);
     }
