@@ -125,7 +125,12 @@ mod tests {
     fn a_process_is_found_by_where_it_works_and_is_gone_once_killed() {
         let directory = tempfile::tempdir().unwrap();
         let mut child = std::process::Command::new("sleep").arg("60").current_dir(directory.path()).spawn().unwrap();
-        let found = of_root(&directory.path().canonicalize().unwrap());
+        let root = directory.path().canonicalize().unwrap();
+        // The kernel lets `spawn` return a moment before the new program's command line can be read.
+        while of_root(&root).iter().any(|one| one.argv.is_empty()) {
+            std::thread::yield_now();
+        }
+        let found = of_root(&root);
         assert_eq!(found.iter().map(|one| one.pid).collect::<Vec<_>>(), [child.id()]);
         assert!(found[0].lives() && found[0].program() == "sleep" && found[0].rank().is_none());
         found[0].kill9();

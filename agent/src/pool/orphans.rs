@@ -98,6 +98,10 @@ mod tests {
         let child =
             Command::new("sleep").arg("300").env(MARK, mark(Path::new(DIR), attempt)).process_group(0).spawn().unwrap();
         let id = proc::identify(i32::try_from(child.id()).unwrap()).unwrap();
+        // `spawn` may return a moment before the kernel shows the new program's environment.
+        while strays::attempt_of(Path::new(DIR), id.pid).is_none() {
+            std::thread::yield_now();
+        }
         (child, id)
     }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use super::{MARK, mark};
 use crate::shim::descend::Family;
@@ -20,12 +21,29 @@ pub fn children() -> Vec<i32> {
     proc::all().into_iter().filter(|stat| stat.ppid == mine).map(|stat| stat.pid).collect()
 }
 
+/// Looks at an environment that is empty: 3 ms outlast a replacement.
+const LOOKS: u32 = 3;
+
+/// The environment that a process was started with. While the kernel replaces
+/// a process's program it shows none, so one that has a program is looked at
+/// again; kernel threads have no program.
+fn environment(pid: i32) -> Option<Vec<u8>> {
+    for _ in 0..LOOKS {
+        let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
+        if !environ.is_empty() || fs::read_link(format!("/proc/{pid}/exe")).is_err() {
+            return Some(environ);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    None
+}
+
 /// The attempt of the pool in `dir` that a process belongs to, by the
 /// environment that it was started with; `None` if it has none or may not be
 /// looked at.
 #[must_use]
 pub fn attempt_of(dir: &Path, pid: i32) -> Option<String> {
-    let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let environ = environment(pid)?;
     let begin = format!("{MARK}={}", mark(dir, ""));
     let value = environ.split(|byte| *byte == 0).find_map(|pair| pair.strip_prefix(begin.as_bytes()))?;
     String::from_utf8(value.to_owned()).ok()
