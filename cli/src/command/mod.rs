@@ -11,6 +11,7 @@ mod engine;
 mod events;
 mod explain;
 mod follow;
+mod login;
 mod logs;
 mod man;
 mod nodes;
@@ -35,6 +36,7 @@ pub(crate) use describe::{DescribeArgs, JobArgs};
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use engine::{EngineArgs, beside, own};
 pub(crate) use events::EventsArgs;
+pub(crate) use login::LoginArgs;
 pub(crate) use logs::LogsArgs;
 pub(crate) use man::ManArgs;
 pub(crate) use nodes::NodesArgs;
@@ -86,6 +88,7 @@ async fn served(command: Command, state_dir: Option<&Path>) -> Result<(), Failur
         Command::Nodes(args) => nodes::run(&args, client()?).await,
         Command::Ckpt(args) => ckpt::run(&args, client()).await,
         Command::Top(args) => top::run(&args, client()?).await,
+        Command::Login(args) => login::run(&args, state_dir).await,
         Command::Doctor(args) => doctor::run(&args, state_dir).await,
         Command::Version(args) => version::run(&args, client()).await,
         Command::Convert(args) => engine::run("qctl-convert", &args),

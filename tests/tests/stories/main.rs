@@ -17,6 +17,7 @@ mod pipeline;
 mod random_kills;
 mod rank_failures;
 mod screens;
+mod services;
 mod terminal;
 mod tour;
 mod unreachable;
