@@ -96,7 +96,8 @@ impl From<Status> for Failure {
 }
 
 /// What to do without a controller.
-pub(crate) const START: &str = "start one with `qctl dev`, tell of one with `qctl login`, or name its state directory with `--state-dir`";
+pub(crate) const START: &str =
+    "start one with `qctl dev`, tell of one with `qctl login`, or name its state directory with `--state-dir`";
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {

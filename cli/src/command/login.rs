@@ -51,10 +51,14 @@ pub(crate) async fn run(args: &LoginArgs, state_dir: Option<&Path>) -> Result<()
         return Err(Failure::new(Exit::Unreachable, message)
             .hint("is the controller up, is it its address, and does a firewall let it through?"));
     };
-    let status = answer.map_err(|status| match Failure::from(status) {
-        Failure::Told { exit: Exit::Unreachable, message, .. } => Failure::new(Exit::Unreachable, message)
-            .hint("is the controller up at this address, and is `ca.pem` its CA's?"),
-        other => other,
+    let status = answer.map_err(|status| {
+        let unreachable = status.code() == tonic::Code::Unavailable;
+        let failure = Failure::from(status);
+        if unreachable {
+            failure.hint("is the controller up at this address, and is `ca.pem` its CA's?")
+        } else {
+            failure
+        }
     })?;
     std::fs::create_dir_all(&state_dir)
         .and_then(|()| context::save(&state_dir, &context))
