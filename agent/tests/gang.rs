@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use common::{Rig, lives, until};
+use common::{Rig, lives};
 use proto::v1::assignment::Body;
 use proto::v1::controller_message::Kind as Say;
 use proto::v1::{Assignment, DeviceKind, Runtime, Stop, TrainBody, progress, report::What};
@@ -220,7 +220,16 @@ async fn a_later_attempt_moves_what_it_supersedes_aside() {
     second.number = 2;
     second.resume_iteration = Some(5);
     start(&rig, second).await;
-    until("iteration 10 is moved", || rig.work().join("ckpt/superseded/iter_0000010.j1.train.0.2").exists()).await;
+    let message = rig
+        .controller
+        .report("j1.train.0.2", "warning", |what| match what {
+            What::Warning(warning) => Some(warning.message.clone()),
+            _ => None,
+        })
+        .await;
+    assert!(message.contains("iteration 10 is incomplete or superseded"), "{message}");
+    assert!(message.ends_with("this attempt goes on from iteration 5"), "{message}");
+    assert!(rig.work().join("ckpt/superseded/iter_0000010.j1.train.0.2").exists());
     assert!(rig.work().join("ckpt/iter_0000005").exists());
     rig.controller.ended("j1.train.0.2").await;
 }

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Body, DeviceKind, Job, JobId, JobName, Runtime, Stage, StageKind, StageName, Task, TaskShape, TaskState, Timestamp,
+    Body, DeviceKind, Job, JobId, JobName, Retries, Runtime, Stage, StageKind, StageName, Task, TaskShape, TaskState,
+    Timestamp,
 };
 
 /// A job of one `run` task on any CPU node.
@@ -14,7 +15,7 @@ pub(crate) fn job(id: &str, name: &str, submitted: u64) -> Job {
         closing: false,
         shape: TaskShape { nodes: 1, ranks_per_node: 1, slots_per_rank: 0, pinned: None },
         body: Body::Run { argv: vec!["true".into()] },
-        retries: 0,
+        retries: Retries::new(0),
         state: TaskState::Waiting { not_before: None },
         history: Vec::new(),
     };

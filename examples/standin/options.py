@@ -36,7 +36,7 @@ SWITCHES = {
     "--no-shared-storage", "--use-distributed-optimizer", "--overlap-grad-reduce", "--overlap-param-gather",
     "--recompute-activations", "--use-checkpoint-args", "--fail-always",
 }
-HOW = ("kill", "hang", "exception")
+HOW = ("kill", "hang", "exception", "torn")
 
 
 def name(flag):
@@ -73,13 +73,13 @@ def parse(words):
 
 
 def failure(value):
-    """RANK:ITERATION:HOW as (rank, iteration, how), where how is `exitN`, `kill`, `hang` or `exception`."""
+    """RANK:ITERATION:HOW as (rank, iteration, how), where how is `exitN`, `kill`, `hang`, `exception` or `torn`."""
     parts = value.split(":", 2)
     if len(parts) == 3 and parts[0].isdigit() and parts[1].isdigit():
         how = parts[2].replace(" ", "")
         if how in HOW or how[:4] == "exit" and how[4:].isdigit() and int(how[4:]) < 256:
             return int(parts[0]), int(parts[1]), how
-    refuse("argument `--fail`: `%s` is not RANK:ITERATION:exitN|kill|hang|exception" % value)
+    refuse("argument `--fail`: `%s` is not RANK:ITERATION:exitN|kill|hang|exception|torn" % value)
 
 
 def refuse(text):

@@ -8,9 +8,9 @@ Beside the training script's own flags (options.py lists them):
 
     --step-ms N              how long one iteration takes; 200 unless told
     --first-loss X           the loss at iteration 1; 2.0 unless told, ln(vocabulary) where --load found nothing
-    --fail RANK:ITERATION:HOW   HOW is exitN, kill, hang or exception; may be given more than once.
-                             It strikes as that iteration begins, in the first attempt only
-                             (QCTL_ATTEMPT_NUMBER unset or 1)
+    --fail RANK:ITERATION:HOW   HOW is exitN, kill, hang, exception or torn; may be given more than once.
+                             It strikes as that iteration begins, or for `torn` in the middle of
+                             writing its shard; in the first attempt only (QCTL_ATTEMPT_NUMBER unset or 1)
     --fail-always            in every attempt
     --collective-timeout S   how long a rank waits for its peers; 30 unless told
 
@@ -44,11 +44,18 @@ class Failure:
         armed = given.fail_always or attempt == "1"
         self.at = {i: how for r, i, how in given.fail if r == rank and armed}
 
+    def announce(self, iteration):
+        print("stand-in: failing on purpose at iteration %d: %s" % (iteration, self.at[iteration]),
+              file=sys.stderr, flush=True)
+
+    def tears(self, iteration):
+        return self.at.get(iteration) == "torn"
+
     def strike(self, iteration):
         how = self.at.get(iteration)
-        if how is None:
+        if how is None or how == "torn":
             return
-        print("stand-in: failing on purpose at iteration %d: %s" % (iteration, how), file=sys.stderr, flush=True)
+        self.announce(iteration)
         if how == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         if how == "exception":
@@ -95,8 +102,16 @@ class Rank:
                 self.first_loss = given.random_loss()
             return 0
         self.say_first(" loading checkpoint from %s at iteration %d" % (given.load, iteration))
-        shard.check(self.shard_path(given.load, iteration))
+        path = self.shard_path(given.load, iteration)
+        shard.check(path)
         self.say_first(" checkpoint version 3.0")
+        if given.finetune or given.no_load_optim:
+            self.say_first("stand-in: the optimizer begins afresh")
+        elif shard.has_optimizer(path):
+            self.say_first("stand-in: the optimizer goes on")
+        else:
+            raise shard.Broken("Unable to load optimizer from checkpoint %s. Specify --no-load-optim or --finetune to "
+                               "prevent attempting to load the optimizer state, exiting ..." % path)
         self.say_first("  successfully loaded checkpoint from %s [ t %d/%d, p %d/%d ] at iteration %d" % (
             given.load, self.tp + 1, given.tensor_model_parallel_size, self.pp + 1,
             given.pipeline_model_parallel_size, iteration))
@@ -112,8 +127,13 @@ class Rank:
             return
         self.say_first("saving checkpoint at iteration %7d to %s in torch format" % (iteration, given.save))
         if self.dp == 0:
-            shard.write(self.shard_path(given.save, iteration), given.checkpoint_args(iteration), iteration,
-                        with_optimizer=not given.no_save_optim)
+            path = self.shard_path(given.save, iteration)
+            tears = self.failure.tears(iteration)
+            write = shard.write_half if tears else shard.write
+            write(path, given.checkpoint_args(iteration), iteration, with_optimizer=not given.no_save_optim)
+            if tears:
+                self.failure.announce(iteration)
+                os.kill(os.getpid(), signal.SIGKILL)
         self.peers.meet("saved-%d" % iteration)
         if self.rank == 0:
             shard.write_tracker(given.save, iteration)

@@ -56,10 +56,28 @@ def check(file_path):
 
 
 def write(file_path, args, iteration, with_optimizer):
-    content = {"args": Namespace(args), "checkpoint_version": 3.0, "iteration": iteration, "model": {}}
+    replace(file_path, content(args, iteration, with_optimizer))
+
+
+def write_half(file_path, args, iteration, with_optimizer):
+    """What a trainer leaves that writes in place and is killed meanwhile."""
+    data = content(args, iteration, with_optimizer)
+    os.makedirs(os.path.dirname(file_path), exist_ok=True)
+    with open(file_path, "wb") as out:
+        out.write(data[:len(data) // 2])
+
+
+def content(args, iteration, with_optimizer):
+    held = {"args": Namespace(args), "checkpoint_version": 3.0, "iteration": iteration, "model": {}}
     if with_optimizer:
-        content["optimizer"] = {}
-    replace(file_path, stored_zip([("data.pkl", pickled(content)), ("byteorder", b"little"), ("version", b"3\n")]))
+        held["optimizer"] = {}
+    return stored_zip([("data.pkl", pickled(held)), ("byteorder", b"little"), ("version", b"3\n")])
+
+
+def has_optimizer(file_path):
+    """Whether the pickle has that key: its payload is stored as it is."""
+    with open(file_path, "rb") as file:
+        return opcodes("optimizer") in file.read()
 
 
 def replace(file_path, data):

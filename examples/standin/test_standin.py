@@ -220,6 +220,27 @@ class StandIn(unittest.TestCase):
                     self.assertEqual(self.iterations(world.log(3)), [1, 2, 3])
                 self.assertEqual(self.tracker(), "3")
 
+    def test_a_torn_save_leaves_half_a_shard_and_the_tracker_as_it_was(self):
+        with self.world("--fail", "1:6:torn", "--collective-timeout", "1") as world:
+            self.assertEqual(world.end_ranks()[1], -signal.SIGKILL)
+        size = lambda iteration: (self.save / ("iter_%07d/mp_rank_01_000/model_optim_rng.pt" % iteration)).stat().st_size
+        self.assertLess(size(6), 0.6 * size(3))
+        self.assertEqual(self.tracker(), "3")
+
+    def test_optimizer_state_is_loaded_where_it_is_asked_for_and_there(self):
+        with self.world("--no-save-optim", iterations=2, interval=1) as world:
+            self.assertEqual(set(world.end().values()), {0})
+        load = ["--load", str(self.save)]
+        with self.world(*load, iterations=3, interval=0) as world:
+            self.assertEqual(set(world.end_ranks().values()), {1})
+            self.assertIn("Unable to load optimizer from checkpoint", world.log(0))
+        with self.world(*load, "--no-load-optim", iterations=3, interval=1) as world:
+            self.assertEqual(set(world.end().values()), {0})
+            self.assertIn("stand-in: the optimizer begins afresh\n", world.log(0))
+        with self.world(*load, iterations=4, interval=0) as world:
+            self.assertEqual(set(world.end().values()), {0})
+            self.assertIn("stand-in: the optimizer goes on\n", world.log(0))
+
     def test_a_hanging_rank_stays_while_its_peers_give_up(self):
         with self.world("--fail", "2:2:hang", "--collective-timeout", "1", "--exit-signal-handler") as world:
             for rank in (0, 1, 3):

@@ -7,6 +7,7 @@ use crate::attempt::{Attempt, AttemptSummary, Failure, Output};
 use crate::checkpoint::Checkpoint;
 use crate::ids::{JobId, JobName, NodeId, StageName};
 use crate::layout::Parallel;
+use crate::retries::Retries;
 
 /// What a user submitted, and how far it is.
 ///
@@ -150,7 +151,7 @@ pub struct Task {
     /// What it executes.
     pub body: Body,
     /// Further attempts allowed after a failure that is not the user's.
-    pub retries: u32,
+    pub retries: Retries,
     /// Where it stands.
     pub state: TaskState,
     /// Attempts that are over, oldest first.

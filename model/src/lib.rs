@@ -10,6 +10,7 @@ pub mod ids;
 pub mod job;
 pub mod layout;
 pub mod node;
+pub mod retries;
 pub mod shape;
 
 pub use attempt::{
@@ -24,6 +25,7 @@ pub use job::{
 };
 pub use layout::{LayoutError, Parallel};
 pub use node::{Cordon, Liveness, Node, Purpose};
+pub use retries::Retries;
 pub use shape::{Dtype, ModelShape};
 
 /// Milliseconds since the Unix epoch, as the controller's clock reads them.

@@ -26,6 +26,7 @@ pub mod phase;
 pub mod place;
 mod report;
 mod restart;
+mod retry;
 mod schedule;
 mod session;
 mod settle;

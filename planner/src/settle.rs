@@ -9,11 +9,9 @@ use model::{
 use crate::Mutation;
 use crate::index::Place;
 use crate::input::Write;
+use crate::retry;
 use crate::step::{Work, is_draining};
 use crate::text;
-
-/// No back-off is longer, in milliseconds.
-const LONGEST_BACKOFF_MS: u64 = 60_000;
 
 impl Work<'_> {
     /// Records an attempt's first failure and has its other seats stopped.
@@ -172,13 +170,12 @@ impl Work<'_> {
         if job.cancel.is_some() {
             return TaskState::Cancelled { at };
         }
-        let failed_before = self.failed_lately(place);
+        let failed_before = retry::lately(job, task, at);
         let job_failed = self.world.index.tallies(&place.job).iter().any(|tally| tally.failed > 0);
-        if job_failed || failed_before >= task.retries || !self.may_help(place, failure) {
+        if job_failed || failed_before >= task.retries.max || !self.may_help(place, failure) {
             return TaskState::Failed { failure: failure.clone(), at };
         }
-        let backoff = self.world.policy.retry_backoff_ms.saturating_mul(1 << failed_before.min(20));
-        TaskState::Waiting { not_before: Some(at.after_ms(backoff.min(LONGEST_BACKOFF_MS))) }
+        TaskState::Waiting { not_before: Some(at.after_ms(task.retries.pause_ms(failed_before))) }
     }
 
     /// Whether trying again may help after such a failure.
@@ -207,36 +204,17 @@ impl Work<'_> {
         {
             return false;
         }
-        let Some((past, before)) = self.failures(place).last() else { return false };
+        let (Some(job), Some(task)) = (self.job(place), self.task(place)) else { return false };
+        let Some((past, before)) = retry::failures(job, task).next_back() else { return false };
         let checkpoints = self.stage(place).into_iter().flat_map(|stage| stage.checkpoints.values());
         let progressed = checkpoints.filter_map(|checkpoint| checkpoint.complete).any(|at| at > past.ended);
         before.cause == failure.cause && before.evidence.last() == failure.evidence.last() && !progressed
     }
 
-    /// Failures of the task since the newest restart, oldest first.
-    fn failures(&self, place: &Place) -> impl DoubleEndedIterator<Item = (&AttemptSummary, &Failure)> {
-        let restart = self.job(place).and_then(|job| job.restarts.last());
-        let history = self.task(place).into_iter().flat_map(|task| &task.history);
-        let counted = history.filter(move |past| restart.is_none_or(|restart| past.ended > restart.at));
-        counted.filter_map(|past| match &past.outcome {
-            Outcome::Failed(failure) => Some((past, failure)),
-            Outcome::Succeeded | Outcome::Cancelled | Outcome::Requeued => None,
-        })
-    }
-
-    /// Failures of the task that count against its retries.
-    fn failed_lately(&self, place: &Place) -> u32 {
-        let window = self.world.policy.retry_window_ms;
-        let lately = self.failures(place).filter(|(past, _)| self.now.since(past.ended) < window);
-        u32::try_from(lately.count()).unwrap_or(u32::MAX)
-    }
-
     fn retried(&mut self, place: &Place, at: Timestamp) {
-        let Some(task) = self.task(place) else { return };
-        let (tried, allowed) = (self.failed_lately(place), task.retries.saturating_add(1));
-        let wait = text::span(at.since(self.now));
-        let message =
-            format!("{} is tried again in {wait} ({tried} of {allowed} attempts used)", self.task_name(place));
+        let (Some(job), Some(task)) = (self.job(place), self.task(place)) else { return };
+        let (wait, which) = (text::span(at.since(self.now)), retry::next(job, task, self.now));
+        let message = format!("{} is tried again in {wait} ({which})", self.task_name(place));
         self.stage_event(place, Kind::TaskRetried, Level::Warn, message);
         self.drop_incomplete_checkpoints(place);
     }

@@ -89,6 +89,7 @@ pub(crate) fn span(millis: u64) -> String {
         1..60 => format!("{seconds} s"),
         60..3_600 if seconds.is_multiple_of(60) => format!("{} min", seconds / 60),
         60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        3_600.. if seconds.is_multiple_of(3_600) => format!("{} h", seconds / 3_600),
         3_600.. => format!("{} h {} min", seconds / 3_600, seconds / 60 % 60),
     }
 }

@@ -7,6 +7,7 @@ use model::{
 
 use crate::phase::{self, JobPhase, StagePhase};
 use crate::place;
+use crate::retry;
 use crate::schedule;
 use crate::step::is_prepared;
 use crate::text;
@@ -84,7 +85,10 @@ pub fn task_reason(world: &World, job: &Job, stage: &Stage, task: &Task) -> Stri
         TaskState::Waiting { .. } => waiting(world, job, stage, task),
         TaskState::Active(attempt) => active(world, job, attempt),
         TaskState::Done { .. } => String::new(),
-        TaskState::Failed { failure, .. } => hinted(text::failure(failure), &failure.hint),
+        TaskState::Failed { failure, at } => {
+            let spent = retry::spent(job, task, *at).map(|spent| format!("; {spent}")).unwrap_or_default();
+            hinted(format!("{}{spent}", text::failure(failure)), &failure.hint)
+        }
         TaskState::Cancelled { .. } if job.cancel.is_some() => cancelled(job),
         TaskState::Cancelled { .. } | TaskState::Skipped => "another part of the job failed".to_owned(),
     }
@@ -129,7 +133,8 @@ fn waiting(world: &World, job: &Job, stage: &Stage, task: &Task) -> String {
         && at > world.stepped
     {
         let wait = text::span(at.since(world.stepped));
-        return sentence(&format!("is tried again in {wait}"), &again.unwrap_or_default());
+        let which = retry::next(job, task, world.stepped);
+        return sentence(&format!("is tried again in {wait} ({which})"), &again.unwrap_or_default());
     }
     away(world, job, stage, task).unwrap_or_else(|| no_room(world, job, task))
 }

@@ -18,8 +18,6 @@ pub struct Policy {
     /// Extra time a silent seat keeps after its reachable peers stopped, for a
     /// save in flight.
     pub fence_margin_ms: u64,
-    /// First back-off of a retried task; doubles up to 60 s.
-    pub retry_backoff_ms: u64,
     /// Grace of a stop after a rank's death.
     pub failure_grace_ms: u64,
     /// One-rank processor-only tasks that one node runs at once.
@@ -28,9 +26,6 @@ pub struct Policy {
     /// planner drops nothing, because only the driver knows what is still
     /// shown; [`World::forget_job`] takes one out.
     pub keep_ended_jobs: usize,
-    /// Only failures of this last while count against a task's retries: a
-    /// crash loop ends, and a run that fails now and then for months does not.
-    pub retry_window_ms: u64,
     /// Grace of a planned stop of what names no grace of its own.
     pub stop_grace_ms: u64,
 }
@@ -41,11 +36,9 @@ impl Default for Policy {
             suspect_after_ms: 5_000,
             lost_after_ms: 60_000,
             fence_margin_ms: 60_000,
-            retry_backoff_ms: 1_000,
             failure_grace_ms: 1_000,
             engine_tasks_per_node: 2,
             keep_ended_jobs: 1_000,
-            retry_window_ms: 86_400_000,
             stop_grace_ms: 30_000,
         }
     }

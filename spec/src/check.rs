@@ -2,6 +2,7 @@
 
 mod context;
 mod graph;
+mod retries;
 mod stages;
 mod train;
 

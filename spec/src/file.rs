@@ -6,6 +6,7 @@
 //! checks. All keys are optional to the reader; what must be there is decided by
 //! the checks, which can name everything that is missing at once.
 
+mod retries;
 mod scalar;
 mod stages;
 
@@ -14,6 +15,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+pub(crate) use retries::{RetriesFile, RetriesKeys, Time};
 pub(crate) use scalar::{Decimal, IterationFile, RecomputeFile, RecomputeKeys, Written};
 pub(crate) use stages::{
     ConvertFile, ExportFile, KNOWN_STAGES, PreflightFile, PreprocessFile, RunStageFile, StageFile, StagesFile,

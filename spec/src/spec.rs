@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Dtype, Parallel};
+use model::{Dtype, Parallel, Retries};
 
 use crate::origin::Origin;
 use crate::problem::Problem;
@@ -62,8 +62,8 @@ pub struct Stage {
     pub after: Vec<String>,
     /// Variables for this stage's processes alone.
     pub env: BTreeMap<String, String>,
-    /// How often a failed task is tried again, 0 to 100.
-    pub retries: u32,
+    /// How often a failed task is tried again: 0 to 100 times, within 1 s to 30 days.
+    pub retries: Retries,
     /// What it does.
     pub body: StageBody,
 }

@@ -97,7 +97,12 @@ fn a_job_means_what_it_meant() {
 fn bodies_of_tasks_mean_what_they_meant() {
     let tasks = &job().stages[5].tasks;
     assert_eq!(tasks.len(), 130);
-    assert!(tasks[129].closing && !tasks[0].closing && tasks[7].label == "task 7" && tasks[7].retries == 2);
+    assert!(
+        tasks[129].closing
+            && !tasks[0].closing
+            && tasks[7].label == "task 7"
+            && tasks[7].retries == model::Retries::new(2)
+    );
     assert_eq!(tasks[1].shape.pinned.as_ref().unwrap().as_str(), "n2");
     assert!(matches!(&tasks[0].body, Body::Run { argv, .. } if *argv == ["true", "a b"]));
     assert!(matches!(&tasks[1].body, Body::Preflight(p) if p.require["python"] == "3.11" && p.needs_mindspore));

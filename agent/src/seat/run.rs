@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message as _;
-use proto::v1::{Assignment, Ended, Failure, Output, Prepared, assignment::Body, report};
+use proto::v1::{Assignment, Ended, Failure, Output, Prepared, Warning, assignment::Body, report};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -272,7 +272,9 @@ impl Seat {
             && !body.save_dir.is_empty()
         {
             let save_dir = absolute(&from.workdir()?, &body.save_dir);
-            self.set_aside(&save_dir)?;
+            if let Some(message) = self.set_aside(&save_dir)? {
+                self.say("superseded", report::What::Warning(Warning { message })).await;
+            }
         }
         record::write(&self.dir.path().join(record::LAUNCH), &launch).map_err(|error| disk(&error))?;
         if let Some(reserved) = self.reserved.take() {
@@ -281,7 +283,8 @@ impl Seat {
         shimctl::start(&self.host.bin_dir, self.dir.path()).await
     }
 
-    fn set_aside(&self, save_dir: &std::path::Path) -> Result<(), Refusal> {
+    /// Moves iterations away that the attempt does not go on from; says which.
+    fn set_aside(&self, save_dir: &std::path::Path) -> Result<Option<String>, Refusal> {
         let keep = self.assignment.resume_iteration.or_else(|| checkpoints::read_tracker(save_dir)).unwrap_or(0);
         let moved = checkpoints::set_aside(save_dir, keep, &self.name).map_err(|error| {
             Refusal::new(
@@ -289,10 +292,21 @@ impl Seat {
                 "move the iterations newer than the tracker's away by hand",
             )
         })?;
-        if !moved.is_empty() {
-            tracing::info!(attempt = %self.name, ?moved, "superseded iterations were moved aside");
+        if moved.is_empty() {
+            return Ok(None);
         }
-        Ok(())
+        tracing::info!(attempt = %self.name, ?moved, "superseded iterations were moved aside");
+        let passed_over: Vec<String> = moved.iter().map(u64::to_string).collect();
+        let from = match self.assignment.resume_iteration {
+            Some(iteration) => format!("goes on from iteration {iteration}"),
+            None => "begins afresh".to_owned(),
+        };
+        Ok(Some(format!(
+            "what lay in `{}` of iteration {} is incomplete or superseded and was moved to `superseded` there: \
+             this attempt {from}",
+            save_dir.display(),
+            passed_over.join(", ")
+        )))
     }
 
     async fn preflight(&mut self, body: &proto::v1::PreflightBody) -> Next {

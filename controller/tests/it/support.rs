@@ -8,8 +8,8 @@ use std::time::Duration;
 use controller::driver;
 use controller::server::{Config, Controller};
 use model::{
-    Body, DeviceKind, Job, JobId, JobName, Output, Runtime, Stage, StageKind, StageName, Task, TaskShape, TaskState,
-    Timestamp,
+    Body, DeviceKind, Job, JobId, JobName, Output, Retries, Runtime, Stage, StageKind, StageName, Task, TaskShape,
+    TaskState, Timestamp,
 };
 use proto::v1;
 use proto::v1::agents_client::AgentsClient;
@@ -274,7 +274,7 @@ pub(crate) fn job(name: &str, done: bool) -> Job {
         closing: false,
         shape: TaskShape { nodes: 1, ranks_per_node: 1, slots_per_rank: 0, pinned: None },
         body: Body::Run { argv: vec!["true".into()] },
-        retries: 0,
+        retries: Retries::new(0),
         state,
         history: Vec::new(),
     };

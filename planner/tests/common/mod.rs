@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Body, DeviceKind, EngineBody, Job, JobId, JobName, Launcher, Node, NodeId, Parallel, PreflightBody, Runtime, Stage,
-    StageKind, StageName, Task, TaskShape, TaskState, Timestamp, Tool, TrainBody,
+    Body, DeviceKind, EngineBody, Job, JobId, JobName, Launcher, Node, NodeId, Parallel, PreflightBody, Retries,
+    Runtime, Stage, StageKind, StageName, Task, TaskShape, TaskState, Timestamp, Tool, TrainBody,
 };
 
 /// Reads `j1 name=demo prio=5 key=k owner=o shared npu | pre preflight pin=n1,n2 | c convert tasks=2 closing after=pre`.
 ///
 /// Stage options: `tasks=N`, `closing`, `pin=a,b` (one task each), `nodes=N`,
-/// `ranks=N`, `slots=N` (of a rank), `retries=N`, `tp=N`, `fresh` (no resume),
+/// `ranks=N`, `slots=N` (of a rank), `retries=N`, `window=MS`, `backoff=MS` (of retries), `tp=N`, `fresh` (no resume),
 /// `reused=JOB`, `after=a,b`.
 pub(crate) fn job(text: &str) -> Job {
     let mut parts = text.split('|').map(str::trim);
@@ -84,7 +84,11 @@ fn stage(text: &str, before: &[Stage]) -> Stage {
             pinned: pins.get(index as usize).cloned(),
         },
         body: body(kind, number("tp", 1), options.contains_key("fresh")),
-        retries: number("retries", 2),
+        retries: Retries {
+            max: number("retries", 2),
+            window_ms: u64::from(number("window", 86_400_000)),
+            backoff_ms: u64::from(number("backoff", 1_000)),
+        },
         state: if reused.is_some() { TaskState::Skipped } else { TaskState::Waiting { not_before: None } },
         history: Vec::new(),
     };

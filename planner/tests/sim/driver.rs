@@ -56,11 +56,9 @@ pub(crate) fn policy() -> Policy {
         suspect_after_ms: 3_000,
         lost_after_ms: 10_000,
         fence_margin_ms: 5_000,
-        retry_backoff_ms: 500,
         failure_grace_ms: 1_000,
         engine_tasks_per_node: 2,
         keep_ended_jobs: 100,
-        retry_window_ms: 20_000,
         stop_grace_ms: 2_000,
     }
 }

@@ -185,7 +185,7 @@ impl Sim {
         let n = self.jobs;
         let nodes = 1 + self.random.below(self.agents.len().min(3) as u64);
         let prio = self.random.below(3);
-        let retries = self.random.below(4);
+        let retries = format!("{} window=20000 backoff=500", self.random.below(4));
         let text = match self.random.below(6) {
             0 => format!("j{n} prio={prio} | a run tasks=4 retries={retries}"),
             1 => format!("j{n} prio={prio} | c convert tasks=3 slots=1 closing retries={retries}"),

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use model::Parallel;
 
 use super::context::Context;
-use super::{env, train};
+use super::{env, retries, train};
 use crate::file::{
-    ConvertFile, ExportFile, IterationFile, PreflightFile, PreprocessFile, RunStageFile, StageFile, Written,
+    ConvertFile, ExportFile, IterationFile, PreflightFile, PreprocessFile, RetriesFile, RunStageFile, StageFile,
+    Written,
 };
 use crate::nearest::nearest;
 use crate::spec::{Convert, Export, Preflight, Preprocess, Run, Stage, StageBody};
@@ -56,20 +57,19 @@ pub(super) fn stage(
     let first = || if outline.preflight { vec!["preflight".to_owned()] } else { Vec::new() };
     let (body, usual, common) = match file {
         StageFile::Preflight(file) => {
-            let common =
-                Common { retries: Some(0), default_retries: 0, after: file.after.clone(), env: file.env.clone() };
+            let common = Common { retries: None, default_retries: 0, after: file.after.clone(), env: file.env.clone() };
             (Some(StageBody::Preflight(preflight(file))), Vec::new(), common)
         }
         StageFile::Convert(mut file) => {
-            let common = Common::take(file.retries, 2, &mut file.after, &mut file.env);
+            let common = Common::take(file.retries.take(), 2, &mut file.after, &mut file.env);
             (convert(file, inputs, context).map(StageBody::Convert), first(), common)
         }
         StageFile::Preprocess(mut file) => {
-            let common = Common::take(file.retries, 2, &mut file.after, &mut file.env);
+            let common = Common::take(file.retries.take(), 2, &mut file.after, &mut file.env);
             (preprocess(file, inputs, context).map(StageBody::Preprocess), first(), common)
         }
         StageFile::Train(mut file) => {
-            let common = Common::take(file.retries, 3, &mut file.after, &mut file.env);
+            let common = Common::take(file.retries.take(), 3, &mut file.after, &mut file.env);
             let mut usual = Vec::new();
             if outline.convert.is_some() {
                 usual.push("convert".to_owned());
@@ -84,26 +84,25 @@ pub(super) fn stage(
             (body.map(|train| StageBody::Train(Box::new(train))), usual, common)
         }
         StageFile::Export(mut file) => {
-            let common = Common::take(file.retries, 2, &mut file.after, &mut file.env);
+            let common = Common::take(file.retries.take(), 2, &mut file.after, &mut file.env);
             let export = export(file, outline, inputs, context);
             let usual = export.iter().map(|export| export.from.clone()).collect();
             (export.map(StageBody::Export), usual, common)
         }
         StageFile::Run(mut file) => {
-            let common = Common::take(file.retries, 0, &mut file.after, &mut file.env);
+            let common = Common::take(file.retries.take(), 0, &mut file.after, &mut file.env);
             (run(name, file, context).map(StageBody::Run), Vec::new(), common)
         }
     };
     let at = format!("stages.{name}");
-    let retries = common.retries.unwrap_or(common.default_retries);
-    let retries = context.number(&format!("{at}.retries"), retries, 0, 100);
+    let retries = retries::retries(&format!("{at}.retries"), common.retries, common.default_retries, context);
     let env = env(&format!("{at}.env"), common.env, context);
     Some((Stage { name: name.to_owned(), after: usual, env, retries: retries?, body: body? }, common.after))
 }
 
 /// The keys that every stage has.
 struct Common {
-    retries: Option<u32>,
+    retries: Option<RetriesFile>,
     default_retries: u32,
     after: Vec<String>,
     env: BTreeMap<String, Written>,
@@ -111,7 +110,7 @@ struct Common {
 
 impl Common {
     fn take(
-        retries: Option<u32>,
+        retries: Option<RetriesFile>,
         default_retries: u32,
         after: &mut Vec<String>,
         env: &mut BTreeMap<String, Written>,

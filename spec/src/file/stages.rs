@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
+use super::retries::RetriesFile;
 use super::scalar::{Decimal, IterationFile, RecomputeFile, Written};
 use crate::words::{Dtype, Engine, Launcher, Resume};
 
@@ -72,9 +73,8 @@ pub(crate) struct ConvertFile {
     /// The padded vocabulary is a multiple of this times tp. Default 1.
     #[schemars(range(min = 1, max = 65_536))]
     pub(crate) make_vocab_size_divisible_by: Option<u32>,
-    /// How often a failed task is tried again within 24 hours; refused input is not. Default 2.
-    #[schemars(range(max = 100))]
-    pub(crate) retries: Option<u32>,
+    /// How often a failed task is tried again: within 24 hours, unless a window is given; refused input is not. Default 2.
+    pub(crate) retries: Option<RetriesFile>,
     /// Stages that must have succeeded before, beside the usual ones. Default `[]`.
     pub(crate) after: Vec<String>,
     /// Variables for this stage's processes alone. Default `{}`.
@@ -105,9 +105,8 @@ pub(crate) struct PreprocessFile {
     /// Tasks that the input is split into; the result does not depend on it. Default: one for each agent.
     #[schemars(range(min = 1, max = 4096))]
     pub(crate) shards: Option<u32>,
-    /// How often a failed task is tried again within 24 hours; refused input is not. Default 2.
-    #[schemars(range(max = 100))]
-    pub(crate) retries: Option<u32>,
+    /// How often a failed task is tried again: within 24 hours, unless a window is given; refused input is not. Default 2.
+    pub(crate) retries: Option<RetriesFile>,
     /// Stages that must have succeeded before, beside the usual ones. Default `[]`.
     pub(crate) after: Vec<String>,
     /// Variables for this stage's processes alone. Default `{}`.
@@ -186,9 +185,8 @@ pub(crate) struct TrainFile {
     /// Command of the scheduler process, not with `msrun`; an empty list: none. Default: `runtime.python` runs MindSpore's `init()`.
     #[schemars(length(max = 4096))]
     pub(crate) scheduler: Option<Vec<Written>>,
-    /// How often a failed run is started again within 24 hours; the same exit in the same words twice, with no checkpoint between, is not. Default 3.
-    #[schemars(range(max = 100))]
-    pub(crate) retries: Option<u32>,
+    /// How often a failed run is started again: within 24 hours, unless a window is given; the same exit in the same words twice, with no checkpoint between, is not. Default 3.
+    pub(crate) retries: Option<RetriesFile>,
     /// Stages that must have succeeded before, beside the usual ones. Default `[]`.
     pub(crate) after: Vec<String>,
     /// Variables for this stage's processes alone. Default `{}`.
@@ -209,9 +207,8 @@ pub(crate) struct ExportFile {
     pub(crate) iteration: Option<IterationFile>,
     /// The result goes to `mg2hf` in here. Default: the model's directory, as the reference does.
     pub(crate) save_dir: Option<String>,
-    /// How often a failed task is tried again within 24 hours; refused input is not. Default 2.
-    #[schemars(range(max = 100))]
-    pub(crate) retries: Option<u32>,
+    /// How often a failed task is tried again: within 24 hours, unless a window is given; refused input is not. Default 2.
+    pub(crate) retries: Option<RetriesFile>,
     /// Stages that must have succeeded before, beside the usual ones. Default `[]`.
     pub(crate) after: Vec<String>,
     /// Variables for this stage's processes alone. Default `{}`.
@@ -226,9 +223,8 @@ pub(crate) struct ExportFile {
 pub(crate) struct RunStageFile {
     /// The command, and how often it is run.
     pub(crate) run: Option<RunFile>,
-    /// How often a failed task is tried again within 24 hours. Default 0.
-    #[schemars(range(max = 100))]
-    pub(crate) retries: Option<u32>,
+    /// How often a failed task is tried again: within 24 hours, unless a window is given. Default 0.
+    pub(crate) retries: Option<RetriesFile>,
     /// Stages that must have succeeded before. Default `[]`.
     pub(crate) after: Vec<String>,
     /// Variables for this stage's processes alone. Default `{}`.

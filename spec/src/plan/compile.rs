@@ -7,6 +7,8 @@ mod train;
 
 use std::collections::BTreeMap;
 
+use model::Retries;
+
 use super::digest::Digest;
 use super::pipeline::{Body, Kind, Pipeline, StagePlan, TaskPlan};
 use super::survey::{ModelSurvey, Survey};
@@ -150,7 +152,7 @@ impl<'a> Compiler<'a> {
 }
 
 /// A task of one process without a device.
-fn engine_task(label: String, body: Body, weight_bytes: u64, retries: u32) -> TaskPlan {
+fn engine_task(label: String, body: Body, weight_bytes: u64, retries: Retries) -> TaskPlan {
     TaskPlan {
         label,
         copies: 1,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::Parallel;
+use model::{Parallel, Retries};
 
 use crate::arguments::corrections::Applied;
 use crate::arguments::resume::resume_arguments;
@@ -101,7 +101,7 @@ pub struct TaskPlan {
     /// Bytes that are worked through, for sharing work out evenly; 0 where unknown.
     pub weight_bytes: u64,
     /// How often it is tried again.
-    pub retries: u32,
+    pub retries: Retries,
 }
 
 /// What a task runs.

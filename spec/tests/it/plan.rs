@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use model::Retries;
 use spec::plan::{Body, Kind, Pipeline, Survey, TrainBody, compile, outline, wanted};
 use spec::{Problem, Spec};
 
@@ -72,7 +73,7 @@ fn the_tutorial_becomes_five_stages() {
         ]
     );
     let train = &pipeline.stages[3].tasks[0];
-    assert_eq!((train.nodes, train.ranks_per_node, train.slots_per_rank, train.retries), (1, 4, 1, 3));
+    assert_eq!((train.nodes, train.ranks_per_node, train.slots_per_rank, train.retries), (1, 4, 1, Retries::new(3)));
     let body = train_body(&pipeline);
     assert_eq!(body.load_dir.as_deref(), Some("./model_weights/qwen2.5_mcore"));
     assert_eq!(body.expect_pretrained, Some(152_064));
@@ -105,7 +106,7 @@ fn stages_of_ones_own_run_beside_and_between() {
     let names: Vec<&str> = pipeline.stages.iter().map(|stage| stage.name.as_str()).collect();
     assert_eq!(names, ["first", "last"]);
     let task = &pipeline.stages[0].tasks[0];
-    assert_eq!((task.copies, task.ranks_per_node, task.slots_per_rank, task.retries), (100_000, 2, 1, 1));
+    assert_eq!((task.copies, task.ranks_per_node, task.slots_per_rank, task.retries), (100_000, 2, 1, Retries::new(1)));
     assert_eq!(pipeline.stages[0].env["A"], "1");
     assert_eq!(pipeline.stages[0].digest, None);
     // What comes after a command of the user's own may depend on it.

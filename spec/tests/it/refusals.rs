@@ -291,6 +291,42 @@ fn one_wrong_value_is_told_with_line_reason_and_hint() {
             "  hello: { run: { argv: [x] }, retries: 1000 }",
             "27: stages.hello.retries: 1000 is out of range: at most 100",
         ),
+        (
+            "recompute: none",
+            "retries: many",
+            "22: stages.train.retries: expected a whole number, 0 or more, or { max: 3, window: 24h, backoff: 1s }, found the text `many`",
+        ),
+        (
+            "recompute: none",
+            "retries: { max: 3, windw: 1h }",
+            "22: stages.train.retries.windw: unknown key `windw` | did you mean `window`?",
+        ),
+        ("recompute: none", "retries: { max: 101 }", "22: stages.train.retries.max: 101 is out of range: at most 100"),
+        (
+            "recompute: none",
+            "retries: { window: 90 }",
+            "22: stages.train.retries.window: `90` is no time: a whole number with the unit ms, s, m, h or d | add the unit, as in `90s`",
+        ),
+        (
+            "recompute: none",
+            "retries: { window: 1h30m }",
+            "22: stages.train.retries.window: `1h30m` is no time: a whole number with the unit ms, s, m, h or d | as in `500ms`",
+        ),
+        (
+            "recompute: none",
+            "retries: { window: 31d }",
+            "22: stages.train.retries.window: `31d` is out of range: at most 30d",
+        ),
+        (
+            "recompute: none",
+            "retries: { backoff: 50ms }",
+            "22: stages.train.retries.backoff: `50ms` is out of range: at least 100ms",
+        ),
+        (
+            "recompute: none",
+            "retries: { max: 5, window: 30s }",
+            "22: stages.train.retries: a crash loop would never end: the pauses of 5 tries take 31s, and by then the first failures are forgotten | take a longer `window`",
+        ),
     ];
     let mut failures = Vec::new();
     for (from, to, want) in cases {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use model::{
     Attempt, AttemptState, AttemptSummary, Body, Cancel, Cause, Checkpoint, Cordon, DeviceKind, Drain, EngineBody,
     Event, Failure, FileRecord, Job, JobId, JobName, Launcher, Node, NodeId, Outcome, Output, Parallel, PreflightBody,
-    Purpose, Restart, Runtime, Seat, SeatEnd, SeatState, ShardRecord, Stage, StageKind, StageName, Task, TaskShape,
-    TaskState, Timestamp, Tool, TrainBody,
+    Purpose, Restart, Retries, Runtime, Seat, SeatEnd, SeatState, ShardRecord, Stage, StageKind, StageName, Task,
+    TaskShape, TaskState, Timestamp, Tool, TrainBody,
 };
 use prost::Message;
 
@@ -220,7 +220,11 @@ fn task(r: wire::Task) -> Result<Task, Damage> {
             pinned: r.pinned.map(node_id).transpose()?,
         },
         body: body(r.body.ok_or(Damage("a task has no body"))?)?,
-        retries: r.retries,
+        retries: Retries {
+            max: r.retries,
+            window_ms: r.retry_window_ms.unwrap_or(Retries::WINDOW_MS),
+            backoff_ms: r.retry_backoff_ms.unwrap_or(Retries::BACKOFF_MS),
+        },
         state: TaskState::Waiting { not_before: None },
         history: Vec::new(),
     })

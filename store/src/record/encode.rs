@@ -160,7 +160,9 @@ fn task(task: &Task) -> wire::Task {
         ranks_per_node: task.shape.ranks_per_node,
         slots_per_rank: task.shape.slots_per_rank,
         pinned: task.shape.pinned.as_ref().map(ToString::to_string),
-        retries: task.retries,
+        retries: task.retries.max,
+        retry_window_ms: Some(task.retries.window_ms),
+        retry_backoff_ms: Some(task.retries.backoff_ms),
         body: Some(body(&task.body)),
     }
 }

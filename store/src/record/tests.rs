@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use model::{
     Attempt, AttemptState, AttemptSummary, Body, Cancel, Cause, Checkpoint, Cordon, DeviceKind, Drain, EngineBody,
     Event, Failure, FileRecord, Job, Launcher, Node, NodeId, Outcome, Output, Parallel, PreflightBody, Purpose,
-    Restart, Runtime, Seat, SeatEnd, SeatState, ShardRecord, Stage, StageKind, Task, TaskShape, TaskState, Timestamp,
-    Tool, TrainBody,
+    Restart, Retries, Runtime, Seat, SeatEnd, SeatState, ShardRecord, Stage, StageKind, Task, TaskShape, TaskState,
+    Timestamp, Tool, TrainBody,
 };
 
 use super::*;
@@ -126,7 +126,7 @@ fn job() -> Job {
                 pinned: (i == 1).then(|| node_id("n2")),
             },
             body: bodies[i % bodies.len()].clone(),
-            retries: 2,
+            retries: Retries { max: 2, window_ms: 3_600_000 + i as u64, backoff_ms: 500 },
             state: states[i % states.len()].clone(),
             history: if i % 2 == 0 { history.to_vec() } else { vec![] },
         })

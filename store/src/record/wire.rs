@@ -174,6 +174,11 @@ pub(super) struct Task {
     pub pinned: Option<String>,
     #[prost(uint32, tag = "7")]
     pub retries: u32,
+    /// Absent in records that had one window and one pause for all.
+    #[prost(uint64, optional, tag = "8")]
+    pub retry_window_ms: Option<u64>,
+    #[prost(uint64, optional, tag = "9")]
+    pub retry_backoff_ms: Option<u64>,
     #[prost(oneof = "Body", tags = "10, 11, 12, 13")]
     pub body: Option<Body>,
 }

@@ -91,6 +91,32 @@ fn a_killed_rank_is_started_again_from_the_last_whole_checkpoint() {
     assert_eq!(steps, (11..=20).collect::<Vec<_>>(), "the second attempt goes on behind iteration 10");
 }
 
+#[test]
+fn a_stage_has_a_budget_of_its_own_and_says_what_is_left_of_it() {
+    let lab = Lab::start();
+    let mut spec = pipeline::command(&lab, "budget", &["false"], 1);
+    spec["stages"]["work"]["retries"] = json!({"max": 2, "window": "1h", "backoff": "100ms"});
+    let job = lab.accepted(&spec);
+    assert_eq!(lab.wait(&job, Duration::from_secs(60)), 3);
+    let events = lab.events(&job);
+    let told: Vec<&str> =
+        events.iter().filter(|event| event.kind == "task-retried").map(|event| event.message.as_str()).collect();
+    let said = ["in 100 ms (retry 1 of 2 within 1 h)", "in 200 ms (retry 2 of 2 within 1 h)"];
+    assert!(told.len() == 2 && told.iter().zip(said).all(|(told, said)| told.ends_with(said)), "{told:?}");
+    let why = lab.qctl(["explain", &job]).ok();
+    assert!(why.contains("all retries are used: 2 within 1 h"), "{why}");
+
+    spec["name"] = json!("slow");
+    spec["stages"]["work"]["retries"] = json!({"max": 5, "backoff": "1h"});
+    let waits = lab.accepted(&spec);
+    let why = until("it waits for its next try", Duration::from_secs(60), || {
+        Some(lab.qctl(["explain", &waits]).ok()).filter(|why| why.contains("is tried again in"))
+    });
+    assert!(why.contains("(retry 1 of 5 within 24 h): ") && why.contains("exit code 1"), "{why}");
+    let _ = lab.qctl(["cancel", &waits]).ok();
+    assert_eq!(lab.wait(&waits, Duration::from_secs(30)), 4);
+}
+
 fn failure(lab: &Lab, job: &str) -> Option<Event> {
     lab.events(job).into_iter().find(|event| event.kind == "attempt-failed")
 }

@@ -1,5 +1,7 @@
 //! What every node is checked for before anything starts.
 
+use model::Retries;
+
 use super::super::pipeline::{Body, Kind, PreflightBody, TaskPlan};
 use super::super::survey::script_path;
 use super::{Compiler, Work};
@@ -57,7 +59,7 @@ impl Compiler<'_> {
             slots_per_rank: 0,
             body: Body::Preflight(body),
             weight_bytes: 0,
-            retries: 0,
+            retries: Retries::new(0),
         };
         // A host that was sound yesterday proves nothing today.
         Work { kind: Kind::Preflight, tasks: vec![task], closing: None, digest: None, warnings: Vec::new() }
