@@ -81,7 +81,7 @@ say "bootstrap: installing mindspore and $(($(grep -c == "$requirements") - 1)) 
 
 say "bootstrap: trying the imports"
 "$venv/bin/python" - 9>&- >&2 <<'P' || die "the new venv cannot import what it should" "its own message is above"
-import pyarrow.parquet, tokenizers, mindspore
+import grpc, grpc_tools, pyarrow.parquet, tokenizers, mindspore
 assert mindspore.__version__ == "2.7.1", mindspore.__version__
 P
 date -u +%Y-%m-%dT%H:%M:%SZ >"$stamp.new"

@@ -93,35 +93,37 @@ struct Gang<'a> {
     launcher: &'a Launcher,
     job: String,
     ranks: Vec<Process>,
+    scheduler: Process,
     port: String,
+}
+
+/// The scheduler, once it is up: one, whatever the number of launchers.
+fn scheduler_of(lab: &Lab) -> Option<Process> {
+    let mut all = lab.work_processes();
+    let is_it = |one: &Process| one.env.get("MS_ROLE").is_some_and(|role| role == "MS_SCHED");
+    all.retain(|one| is_it(one) && one.program() != "qctl-shim");
+    if all.len() == 1 { all.pop() } else { None }
 }
 
 impl<'a> Gang<'a> {
     fn start(lab: &'a Lab, launcher: &'a Launcher, spec: &Value) -> Self {
         let job = lab.accepted(spec);
-        let ranks = until("all ranks train", UP, || {
+        let (ranks, scheduler) = until("all ranks train, and one scheduler runs", UP, || {
             // The last rank prints only when all have met.
             let ranks = lab.ranks();
+            let scheduler = scheduler_of(lab)?;
             let printed = ranks
                 .iter()
                 .find(|rank| rank.rank() == Some(3))
                 .is_some_and(|last| fs::read_to_string(last.stdout()).is_ok_and(|log| !iterations(&log).is_empty()));
-            (printed && ranks.len() == 4).then_some(ranks)
+            (printed && ranks.len() == 4).then_some((ranks, scheduler))
         });
         let port = ranks[0].env["MS_SCHED_PORT"].clone();
-        Self { lab, launcher, job, ranks, port }
+        Self { lab, launcher, job, ranks, scheduler, port }
     }
 
     fn rank(&self, number: u32) -> &Process {
         &self.ranks[usize::try_from(number).unwrap()]
-    }
-
-    fn scheduler(&self) -> Process {
-        let mut all = self.lab.work_processes();
-        let is_it = |one: &Process| one.env.get("MS_ROLE").is_some_and(|role| role == "MS_SCHED");
-        all.retain(|one| is_it(one) && one.program() != "qctl-shim");
-        assert_eq!(all.len(), 1, "one scheduler, whatever the number of launchers: {all:#?}");
-        all.remove(0)
     }
 
     /// The launchers, in order of their nodes.
@@ -190,11 +192,10 @@ fn says(event: &Event, words: &[&str]) {
 fn a_normal_end_is_seen_in_every_rank() {
     for launcher in Launcher::all() {
         let lab = Lab::start();
-        let spec = launcher.spec(&lab, 20, 50, &[]);
+        let spec = launcher.spec(&lab, 20, 200, &[]);
         let gang = Gang::start(&lab, &launcher, &spec);
-        let scheduler = gang.scheduler();
         lab.succeeds(&gang.job, Duration::from_secs(60));
-        assert!(!scheduler.lives());
+        assert!(!gang.scheduler.lives());
         gang.leaves_nothing();
         assert_eq!(iterations(&lab.log(&gang.job, "train", 3)), (1..=20).collect::<Vec<_>>());
         let listed: Value = serde_json::from_str(&lab.qctl(["ckpt", "ls", &gang.job, "-o", "json"]).ok()).unwrap();
@@ -337,9 +338,8 @@ fn a_lost_scheduler_is_named_and_not_the_ranks_that_miss_it() {
     for launcher in Launcher::all() {
         let lab = Lab::start();
         let gang = Gang::start(&lab, &launcher, &launcher.spec(&lab, 1_000, 100, &[]));
-        let scheduler = gang.scheduler();
-        scheduler.kill9();
-        let seen = gang.fails(gang.ends(&scheduler));
+        gang.scheduler.kill9();
+        let seen = gang.fails(gang.ends(&gang.scheduler));
         assert_eq!((seen.rank, json!(seen.node)), (None, gang.node_of(0)));
         says(&seen, &["the scheduler was killed by signal 9"]);
     }

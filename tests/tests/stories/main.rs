@@ -7,6 +7,7 @@ mod asking;
 mod bad_input;
 mod cancel;
 mod checkpoints;
+mod client;
 mod commands;
 mod control_plane_killed;
 mod engines;
