@@ -9,7 +9,7 @@ use model::{Parallel, layout::shard_dir};
 
 use crate::config::read_bounded;
 use crate::error::{Error, Result};
-use crate::shard;
+use crate::shard::{self, Shard};
 use crate::stage;
 
 /// Name of the file that holds the newest complete iteration.
@@ -20,8 +20,8 @@ pub const CONVERTED: u64 = 1;
 
 /// The reference's log line for a saved shard.
 #[must_use]
-pub fn saved_line(dir: &Path) -> String {
-    format!("  successfully saved checkpoint from iteration {CONVERTED:7} to {}", dir.display())
+pub fn saved_line(dir: &Path, iteration: u64) -> String {
+    format!("  successfully saved checkpoint from iteration {iteration:7} to {}", dir.display())
 }
 
 /// Which file belongs to which rank.
@@ -121,21 +121,21 @@ pub fn remove_tracker(dir: &Path) -> Result<()> {
 ///
 /// # Errors
 ///
-/// If its tracker names another iteration, or `iter_0000001` holds anything but
-/// weights of a conversion.
-pub fn refuse_foreign(dir: &Path) -> Result<()> {
+/// If its tracker names another iteration than the one to be written, or that
+/// one holds anything but weights, as a conversion leaves them.
+pub fn refuse_foreign(dir: &Path, written: u64) -> Result<()> {
     let hint = "choose another output directory, or move the old one away";
     if dir.exists() && !dir.is_dir() {
         return Err(Error::bad(dir, "is not a directory").with_hint("choose another output directory"));
     }
     if let Some(iteration) = tracker(dir)?
-        && iteration != CONVERTED
+        && iteration != written
     {
         return Err(
             Error::bad(dir, format!("holds a training run's checkpoints up to iteration {iteration}")).with_hint(hint)
         );
     }
-    let iteration = iteration_dir(dir, CONVERTED);
+    let iteration = iteration_dir(dir, written);
     let Ok(ranks) = fs::read_dir(&iteration) else { return Ok(()) };
     for rank in ranks.flatten() {
         if rank_of(&rank.file_name().to_string_lossy()).is_none() {
@@ -150,6 +150,12 @@ pub fn refuse_foreign(dir: &Path) -> Result<()> {
                     Error::bad(file.path(), "would be replaced, but is no result of a conversion").with_hint(hint)
                 );
             }
+            // What cannot be read is no state that could be lost.
+            if name == shard::FILE && Shard::open(&file.path()).is_ok_and(|shard| shard.has_training_state()) {
+                return Err(
+                    Error::bad(file.path(), "would be replaced, but holds a training run's state").with_hint(hint)
+                );
+            }
         }
     }
     Ok(())
@@ -160,6 +166,8 @@ pub fn refuse_foreign(dir: &Path) -> Result<()> {
 pub struct Iteration {
     /// Its number.
     pub number: u64,
+    /// Its directory.
+    pub path: PathBuf,
     /// The layout that the directories' names show.
     pub parallel: Parallel,
     /// (tp, pp, file), stage by stage; complete.
@@ -191,28 +199,52 @@ pub fn iteration(dir: &Path, number: u64) -> Result<Iteration> {
         }
         ranks.push((tp, pp.unwrap_or(0)));
     }
-    let size = |side: fn(&(u32, u32)) -> u32| ranks.iter().map(side).max().map_or(0, |n| n.saturating_add(1));
-    let (tp, pp) = (size(|r| r.0), size(|r| r.1));
-    let parallel = Parallel::new(tp, pp).map_err(|_| {
+    let shown = shown(&ranks).ok_or_else(|| {
         Error::bad(&path, "holds no `mp_rank_…` directory")
             .with_hint("only checkpoints in Megatron's torch format are read")
     })?;
+    let parallel = stated(&path, &ranks, staged == Some(true)).unwrap_or(shown);
     let layout = Layout::new(parallel);
-    if ranks.len() as u64 > parallel.shards() || parallel.shards() > ranks.len() as u64 {
-        let missing = layout.ranks().find(|rank| !ranks.contains(rank)).unwrap_or_default();
-        return Err(incomplete(&path, layout, missing));
+    let complete = parallel.shards() == ranks.len() as u64;
+    if let Some(missing) = layout.ranks().take(ranks.len() + 1).find(|rank| !complete && !ranks.contains(rank)) {
+        return Err(incomplete(dir, number, layout, missing));
+    }
+    if let Some((tp, pp)) = ranks.iter().find(|(tp, pp)| *tp >= parallel.tp() || *pp >= parallel.pp()) {
+        let stray = Layout::new(shown).file(&path, *tp, *pp);
+        let message = format!("has no place in a layout of TP {} x PP {}", parallel.tp(), parallel.pp());
+        return Err(Error::bad(stage::parent(&stray), message).with_hint("move what an older layout left behind away"));
     }
     let files: Vec<_> = layout.ranks().map(|(t, p)| (t, p, layout.file(&path, t, p))).collect();
     match files.iter().find(|(_, _, file)| !file.is_file()) {
-        Some((t, p, _)) => Err(incomplete(&path, layout, (*t, *p))),
-        None => Ok(Iteration { number, parallel, files }),
+        Some((t, p, _)) => Err(incomplete(dir, number, layout, (*t, *p))),
+        None => Ok(Iteration { number, path, parallel, files }),
     }
 }
 
-fn incomplete(path: &Path, layout: Layout, (tp, pp): (u32, u32)) -> Error {
+/// The least layout that has all these ranks.
+fn shown(ranks: &[(u32, u32)]) -> Option<Parallel> {
+    let size = |side: fn(&(u32, u32)) -> u32| ranks.iter().map(side).max().map_or(0, |n| n.saturating_add(1));
+    Parallel::new(size(|r| r.0), size(|r| r.1)).ok()
+}
+
+/// The layout that a shard itself states: names alone do not tell which ranks are missing at the end.
+fn stated(path: &Path, ranks: &[(u32, u32)], staged: bool) -> Option<Parallel> {
+    let (tp, pp) = ranks.iter().min_by_key(|(tp, pp)| (*pp, *tp))?;
+    let name = if staged { format!("mp_rank_{tp:02}_{pp:03}") } else { format!("mp_rank_{tp:02}") };
+    let shard = Shard::open(&path.join(name).join(shard::FILE)).ok()?;
+    shard.parallel().filter(|stated| staged == (stated.pp() > 1))
+}
+
+fn incomplete(dir: &Path, number: u64, layout: Layout, (tp, pp): (u32, u32)) -> Error {
     let file = layout.file(Path::new(""), tp, pp);
-    Error::bad(path, format!("is incomplete: `{}` is missing", file.display()))
-        .with_hint("choose another iteration, or bring all shards to this machine")
+    let error = Error::bad(iteration_dir(dir, number), format!("is incomplete: `{}` is missing", file.display()));
+    if tracker(dir).ok().flatten() == Some(number) {
+        return error.with_hint(
+            "its tracker is there, so whoever wrote it was interrupted (MindSpeed-LLM's converters write the tracker \
+             before the last shard) or not all shards were brought here: write or fetch it again",
+        );
+    }
+    error.with_hint("choose another iteration, or bring all shards to this machine")
 }
 
 /// The numbers of all iterations below `dir`, ascending.

@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use convert::plan::mcore::Convention;
+use convert::plan::mcore::{Convention, Cut};
+use convert::safetensors::write::SHARD_BYTES;
 use convert::{Error, Result};
-use model::Dtype;
+use model::{Deal, Dtype, Parallel};
 
 /// Converts weights between Hugging Face safetensors and Megatron-core shards.
 ///
@@ -59,7 +60,16 @@ pub(crate) struct Convert {
     /// Pipeline-parallel size.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     target_pipeline_parallel_size: u32,
-    /// Type of the written tensors [default: fp16 for `mg`, the source's for `hf`].
+    /// Layers of each pipeline stage, such as 6,8,8,6 [default: equally many].
+    #[arg(long, value_name = "N,…", value_parser = parse_counts)]
+    num_layer_list: Option<Counts>,
+    /// Layers of each virtual pipeline stage [default: no virtual stages].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4096))]
+    num_layers_per_virtual_pipeline_stage: Option<u64>,
+    /// Slots that hold no layer, counted from 0 over the whole model.
+    #[arg(long, value_name = "N,…", value_parser = parse_counts)]
+    noop_layers: Option<Counts>,
+    /// Type of the written tensors [default: the source's; fp16 from `hf` by convention v1].
     #[arg(long, value_enum, value_name = "DTYPE")]
     params_dtype: Option<ParamsDtype>,
     /// The model has biases on q, k and v; must agree with config.json.
@@ -77,7 +87,7 @@ pub(crate) struct Convert {
     /// `GPT`.
     #[arg(long, value_name = "TYPE")]
     model_type: Option<String>,
-    /// `llama2` or `qwen25`: the architecture itself is read from config.json.
+    /// `llama2`, `qwen25` or `qwen3`: the architecture itself is read from config.json.
     #[arg(long, value_name = "NAME")]
     model_type_hf: Option<String>,
     /// Taken for the reference's command lines; the shards suit both.
@@ -92,9 +102,21 @@ pub(crate) struct Convert {
     /// The iteration to read: a number, or `latest` for the tracker's.
     #[arg(long, value_name = "N", value_parser = parse_iteration)]
     iteration: Option<Iteration>,
-    /// For `hf`: where config and tokenizer come from, instead of `--save-dir`.
+    /// From `mg`: where config and tokenizer come from, instead of `--save-dir`; for `mg`, which model it is.
     #[arg(long, value_name = "DIR")]
     hf_dir: Option<PathBuf>,
+    /// From `mg` to `mg`: rows of the vocabulary without padding [default: as the shards state it].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 31))]
+    true_vocab_size: Option<u64>,
+    /// For `hf`: pass all weights through half precision, as the reference's scripts do; it loses bits.
+    #[arg(long)]
+    emulate_fp16: bool,
+    /// For `hf`: most bytes of weights in one file.
+    #[arg(long, default_value_t = SHARD_BYTES, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    max_shard_size: u64,
+    /// Read both sides again afterwards and compare every weight.
+    #[arg(long)]
+    verify: bool,
     /// Whose habits the shards follow: `convert_ckpt.py` (v1) or `convert_ckpt_v2.py` (v2).
     #[arg(long, value_enum, default_value_t = ConventionName::V1, value_name = "NAME")]
     convention: ConventionName,
@@ -226,24 +248,28 @@ enum Iteration {
 
 /// What a conversion's flags ask for, once they agree among themselves.
 #[derive(Debug)]
-pub(crate) enum Task {
-    ToMcore {
-        load_dir: PathBuf,
-        goal: Goal,
-        tp: u32,
-        pp: u32,
-        divisor: u64,
-        convention: Convention,
-        dtype: Option<Dtype>,
-        tokenizer_model: Option<String>,
-        add_qkv_bias: bool,
-    },
-    ToHf {
-        request: convert::to_hf::Request,
-        add_qkv_bias: bool,
-        /// Flags that were given but change nothing.
-        idle: Vec<&'static str>,
-    },
+pub(crate) struct Task {
+    pub(crate) load_dir: PathBuf,
+    pub(crate) add_qkv_bias: bool,
+    pub(crate) dtype: Option<Dtype>,
+    pub(crate) verify: bool,
+    pub(crate) way: Way,
+}
+
+/// From where to where.
+#[derive(Debug)]
+pub(crate) enum Way {
+    HfToMcore { goal: Goal, cut: Cut, tokenizer_model: Option<String> },
+    McoreToMcore { goal: Goal, cut: Cut, tokenizer_model: Option<String>, from: From },
+    McoreToHf(convert::to_hf::Request, Vec<&'static str>),
+}
+
+/// Which checkpoint shards are made of.
+#[derive(Debug)]
+pub(crate) struct From {
+    pub(crate) iteration: Option<u64>,
+    pub(crate) hf_dir: Option<PathBuf>,
+    pub(crate) vocabulary: Option<u64>,
 }
 
 /// Where shards go.
@@ -259,62 +285,100 @@ impl Convert {
         self.refuse_models()?;
         let missing = |flag: &str| Error::usage(format!("`{flag}` is missing"));
         let load_dir = self.load_dir.clone().ok_or_else(|| missing("--load-dir"))?;
-        match (self.load_model_type, self.save_model_type) {
-            (Some(Side::Hf), Some(Side::Mg)) => self.into_shards(load_dir),
-            (Some(Side::Mg), Some(Side::Hf)) => self.into_model(load_dir),
-            (Some(Side::Mg), Some(Side::Mg)) => Err(Error::unsupported("a conversion from `mg` to `mg`")
-                .with_hint("convert to hf, then from there to the other layout")),
-            (Some(Side::Hf), Some(Side::Hf)) => Err(Error::usage("load and save type are both `hf`")),
-            (None, _) => Err(missing("--load-model-type")),
-            (_, None) => Err(missing("--save-model-type")),
+        let (add_qkv_bias, verify) = (self.add_qkv_bias, self.verify);
+        let dtype = self.params_dtype.map(dtype);
+        let way = match (self.load_model_type, self.save_model_type) {
+            (Some(Side::Hf), Some(Side::Mg)) => {
+                self.refuse("--save-model-type hf", &[("--emulate-fp16", self.emulate_fp16)])?;
+                let from = [
+                    ("--iteration", self.iteration.is_some()),
+                    ("--hf-dir", self.hf_dir.is_some()),
+                    ("--true-vocab-size", self.true_vocab_size.is_some()),
+                ];
+                self.refuse("--load-model-type mg", &from)?;
+                let (goal, cut) = (self.goal()?, self.cut()?);
+                Way::HfToMcore { goal, cut, tokenizer_model: self.tokenizer_model }
+            }
+            (Some(Side::Mg), Some(Side::Mg)) => {
+                self.refuse("--save-model-type hf", &[("--emulate-fp16", self.emulate_fp16)])?;
+                let (goal, cut) = (self.goal()?, self.cut()?);
+                let from = From { iteration: self.iteration(), hf_dir: self.hf_dir, vocabulary: self.true_vocab_size };
+                Way::McoreToMcore { goal, cut, tokenizer_model: self.tokenizer_model, from }
+            }
+            (Some(Side::Mg), Some(Side::Hf)) => self.into_model(load_dir.clone())?,
+            (Some(Side::Hf), Some(Side::Hf)) => return Err(Error::usage("load and save type are both `hf`")),
+            (None, _) => return Err(missing("--load-model-type")),
+            (_, None) => return Err(missing("--save-model-type")),
+        };
+        Ok(Task { load_dir, add_qkv_bias, dtype, verify, way })
+    }
+
+    /// Refuses flags that have no meaning without `other`.
+    fn refuse(&self, other: &str, flags: &[(&str, bool)]) -> Result<()> {
+        match flags.iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(Error::usage(format!("`{flag}` only has a meaning with `{other}`"))),
+            None => Ok(()),
         }
+    }
+
+    fn iteration(&self) -> Option<u64> {
+        match self.iteration {
+            Some(Iteration::Number(number)) => Some(number),
+            Some(Iteration::Latest) | None => None,
+        }
+    }
+
+    fn goal(&self) -> Result<Goal> {
+        match (self.only_shard, &self.out, &self.save_dir) {
+            (Some(_), Some(_), _) if self.verify => {
+                Err(Error::usage("`--verify` compares a whole checkpoint").with_hint("leave it out for a single shard"))
+            }
+            (Some((tp, pp)), Some(out), _) => Ok(Goal::Shard { tp, pp, out: out.clone() }),
+            (None, None, Some(save_dir)) => Ok(Goal::Checkpoint(save_dir.clone())),
+            (None, Some(_), _) => {
+                Err(Error::usage("`--out` needs `--only-shard`").with_hint("use `--save-dir` for a whole checkpoint"))
+            }
+            (_, None, _) => Err(Error::usage("`--save-dir` is missing")),
+        }
+    }
+
+    fn cut(&self) -> Result<Cut> {
+        let counts = |counts: &Option<Counts>| counts.as_ref().map(|counts| counts.0.clone());
+        let deal = Deal {
+            list: counts(&self.num_layer_list),
+            per_chunk: self.num_layers_per_virtual_pipeline_stage,
+            noop: counts(&self.noop_layers).unwrap_or_default(),
+        };
+        Ok(Cut {
+            parallel: Parallel::new(self.target_tensor_parallel_size, self.target_pipeline_parallel_size)?,
+            deal,
+            divisor: self.make_vocab_size_divisible_by,
+            convention: match self.convention {
+                ConventionName::V1 => Convention::V1,
+                ConventionName::V2 => Convention::V2,
+            },
+        })
     }
 
     fn refuse_models(&self) -> Result<()> {
         if let Some(name) = self.model_type.as_deref().filter(|name| *name != "GPT") {
             return Err(Error::unsupported(format!("`--model-type {name}`")).with_hint("supported: GPT"));
         }
-        if let Some(name) = self.model_type_hf.as_deref().filter(|name| !["llama2", "qwen25"].contains(name)) {
+        if let Some(name) = self.model_type_hf.as_deref().filter(|name| !["llama2", "qwen25", "qwen3"].contains(name)) {
             return Err(Error::unsupported(format!("`--model-type-hf {name}`"))
-                .with_hint("supported: llama2 (also for Qwen2.5), qwen25"));
+                .with_hint("supported: llama2 (also for Qwen2.5), qwen25, qwen3"));
         }
         Ok(())
     }
 
-    fn into_shards(self, load_dir: PathBuf) -> Result<Task> {
-        if self.iteration.is_some() || self.hf_dir.is_some() {
-            return Err(Error::usage("`--iteration` and `--hf-dir` only have a meaning with `--save-model-type hf`"));
-        }
-        let goal = match (self.only_shard, self.out, self.save_dir) {
-            (Some((tp, pp)), Some(out), _) => Goal::Shard { tp, pp, out },
-            (None, None, Some(save_dir)) => Goal::Checkpoint(save_dir),
-            (None, Some(_), _) => {
-                return Err(
-                    Error::usage("`--out` needs `--only-shard`").with_hint("use `--save-dir` for a whole checkpoint")
-                );
-            }
-            (_, None, _) => return Err(Error::usage("`--save-dir` is missing")),
-        };
-        let convention = match self.convention {
-            ConventionName::V1 => Convention::V1,
-            ConventionName::V2 => Convention::V2,
-        };
-        Ok(Task::ToMcore {
-            load_dir,
-            goal,
-            tp: self.target_tensor_parallel_size,
-            pp: self.target_pipeline_parallel_size,
-            divisor: self.make_vocab_size_divisible_by,
-            convention,
-            dtype: self.params_dtype.map(dtype),
-            tokenizer_model: self.tokenizer_model,
-            add_qkv_bias: self.add_qkv_bias,
-        })
-    }
-
-    fn into_model(self, load_dir: PathBuf) -> Result<Task> {
-        if self.only_shard.is_some() {
-            return Err(Error::usage("`--only-shard` only has a meaning with `--save-model-type mg`"));
+    fn into_model(self, load_dir: PathBuf) -> Result<Way> {
+        let shards =
+            [("--only-shard", self.only_shard.is_some()), ("--true-vocab-size", self.true_vocab_size.is_some())];
+        self.refuse("--save-model-type mg", &shards)?;
+        if self.emulate_fp16 && self.params_dtype.is_some() {
+            return Err(
+                Error::usage("`--emulate-fp16` writes the type of config.json").with_hint("leave `--params-dtype` out")
+            );
         }
         let hf_dir = self.hf_dir.clone().or_else(|| self.save_dir.clone()).ok_or_else(|| {
             Error::usage("`--save-dir` is missing")
@@ -329,14 +393,40 @@ impl Convert {
             ("--target-tensor-parallel-size", self.target_tensor_parallel_size != 1),
             ("--target-pipeline-parallel-size", self.target_pipeline_parallel_size != 1),
             ("--make-vocab-size-divisible-by", self.make_vocab_size_divisible_by != 1),
+            ("--num-layer-list", self.num_layer_list.is_some()),
+            ("--num-layers-per-virtual-pipeline-stage", self.num_layers_per_virtual_pipeline_stage.is_some()),
+            ("--noop-layers", self.noop_layers.is_some()),
         ];
         let idle = idle.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag).collect();
-        let iteration = match self.iteration {
-            Some(Iteration::Number(number)) => Some(number),
-            Some(Iteration::Latest) | None => None,
+        let request = convert::to_hf::Request {
+            load_dir,
+            iteration: match self.iteration {
+                Some(Iteration::Number(number)) => Some(number),
+                Some(Iteration::Latest) | None => None,
+            },
+            hf_dir,
+            out,
+            dtype: self.params_dtype.map(dtype),
+            emulate_fp16: self.emulate_fp16,
+            file_bytes: self.max_shard_size,
         };
-        let request = convert::to_hf::Request { load_dir, iteration, hf_dir, out, dtype: self.params_dtype.map(dtype) };
-        Ok(Task::ToHf { request, add_qkv_bias: self.add_qkv_bias, idle })
+        Ok(Way::McoreToHf(request, idle))
+    }
+}
+
+/// Numbers with commas between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Counts(Vec<u64>);
+
+/// Most numbers of one list; more layers no model has.
+const MOST_COUNTS: usize = 4096;
+
+fn parse_counts(text: &str) -> std::result::Result<Counts, String> {
+    let counts: Option<Vec<u64>> = text.split(',').map(|number| number.trim().parse().ok()).collect();
+    match counts {
+        Some(counts) if counts.len() <= MOST_COUNTS => Ok(Counts(counts)),
+        Some(_) => Err(format!("more than {MOST_COUNTS} numbers")),
+        None => Err(format!("`{text}` is not of the form N,N,…, such as 6,7")),
     }
 }
 
@@ -380,7 +470,7 @@ pub(crate) fn rank(text: &str) -> Result<(u32, u32)> {
 }
 
 /// Flags of the reference converter that this version refuses.
-const REFUSED: [&str; 42] = [
+const REFUSED: [&str; 38] = [
     "--add-dense-bias",
     "--ckpt-cfg-path",
     "--ckpt-format",
@@ -403,9 +493,6 @@ const REFUSED: [&str; 42] = [
     "--multi-latent-attention",
     "--n-shared-experts",
     "--no-checking",
-    "--noop-layers",
-    "--num-layer-list",
-    "--num-layers-per-virtual-pipeline-stage",
     "--num-experts",
     "--orm",
     "--post-norm",
@@ -419,7 +506,6 @@ const REFUSED: [&str; 42] = [
     "--spec",
     "--target-expert-parallel-size",
     "--transformer-impl",
-    "--true-vocab-size",
     "--vocab-file",
     "--vpp-stage",
     "--w-pack",
@@ -469,6 +555,8 @@ mod tests {
             --tokenizer-model ./a/tokenizer.json --model-type-hf llama2 --params-dtype bf16 --ai-framework mindspore";
         let cli = Cli::try_parse_from(line.split_whitespace()).unwrap();
         let task = cli.convert.task().unwrap();
-        assert!(matches!(task, Task::ToMcore { tp: 2, pp: 2, dtype: Some(Dtype::Bf16), add_qkv_bias: true, .. }));
+        assert_eq!((task.dtype, task.add_qkv_bias), (Some(Dtype::Bf16), true));
+        let parallel = Parallel::new(2, 2).unwrap();
+        assert!(matches!(task.way, Way::HfToMcore { cut, .. } if cut == Cut::even(parallel, Convention::V1)));
     }
 }

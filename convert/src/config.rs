@@ -17,7 +17,40 @@ const LARGEST: u64 = 4 << 20;
 pub const LARGEST_DIMENSION: u64 = 1 << 31;
 
 /// Most layers that a model may state.
-const MOST_LAYERS: u64 = 4096;
+pub const MOST_LAYERS: u64 = 4096;
+
+/// What a `model_type` says about tensors that `config.json` does not.
+struct Architecture {
+    model_type: &'static str,
+    /// Whether q, k and v have biases.
+    qkv_bias: bool,
+    /// Whether q and k have norms.
+    qk_norm: bool,
+    /// Width of a head where `head_dim` is absent; None for hidden_size / num_attention_heads.
+    head_dim: Option<u64>,
+    /// Switches that add tensors for which shards have no place, such as a bias on o_proj.
+    refused: &'static [&'static str],
+}
+
+/// As transformers' classes of these names have it.
+const ARCHITECTURES: [Architecture; 4] = [
+    Architecture { model_type: "qwen2", qkv_bias: true, qk_norm: false, head_dim: None, refused: &[] },
+    Architecture {
+        model_type: "qwen3",
+        qkv_bias: false,
+        qk_norm: true,
+        head_dim: Some(128),
+        refused: &["attention_bias"],
+    },
+    Architecture {
+        model_type: "llama",
+        qkv_bias: false,
+        qk_norm: false,
+        head_dim: None,
+        refused: &["attention_bias", "mlp_bias"],
+    },
+    Architecture { model_type: "mistral", qkv_bias: false, qk_norm: false, head_dim: None, refused: &[] },
+];
 
 /// A parsed and checked `config.json`.
 #[derive(Clone, Debug)]
@@ -82,12 +115,13 @@ struct Fields<'a> {
 impl Fields<'_> {
     fn shape(&self) -> Result<(ModelShape, bool)> {
         let model_type = self.model_type()?;
-        self.refuse_unknown_architecture(&model_type)?;
+        let architecture = self.architecture(&model_type)?;
         let hidden_size = self.count("hidden_size")?;
         let num_attention_heads = self.count("num_attention_heads")?;
         let num_query_groups = self.optional_count("num_key_value_heads")?.unwrap_or(num_attention_heads);
         let kv_channels = match self.optional_count("head_dim")? {
             Some(width) => width,
+            None if architecture.head_dim.is_some() => architecture.head_dim.unwrap_or(1),
             None if hidden_size % num_attention_heads == 0 => hidden_size / num_attention_heads,
             None => {
                 return Err(self.bad(format!(
@@ -102,8 +136,8 @@ impl Fields<'_> {
         }
         let (dtype, dtype_stated) = self.dtype()?;
         let shape = ModelShape {
-            qkv_bias: model_type == "qwen2",
-            qk_norm: false,
+            qkv_bias: architecture.qkv_bias,
+            qk_norm: architecture.qk_norm,
             model_type,
             hidden_size,
             ffn_hidden_size: self.count("intermediate_size")?,
@@ -138,19 +172,19 @@ impl Fields<'_> {
         }
     }
 
-    fn refuse_unknown_architecture(&self, model_type: &str) -> Result<()> {
+    fn architecture(&self, model_type: &str) -> Result<&'static Architecture> {
         let refuse = |what: String| {
             Err(Error::unsupported(what)
-                .with_hint("supported: qwen2 (also Qwen2.5), llama, mistral; dense, unquantised"))
+                .with_hint("supported: qwen2 (also Qwen2.5), qwen3, llama, mistral; dense, unquantised"))
         };
-        match model_type {
-            "qwen2" | "llama" | "mistral" => {}
-            "qwen3" => return refuse("model_type `qwen3` (its norm on q and k)".to_owned()),
-            other if other.contains("moe") || other == "mixtral" => {
-                return refuse(format!("model_type `{other}` (mixture of experts)"));
-            }
-            other => return refuse(format!("model_type `{other}`")),
-        }
+        let known = ARCHITECTURES.iter().find(|known| known.model_type == model_type);
+        let Some(architecture) = known else {
+            return if model_type.contains("moe") || model_type == "mixtral" {
+                refuse(format!("model_type `{model_type}` (mixture of experts)"))
+            } else {
+                refuse(format!("model_type `{model_type}`"))
+            };
+        };
         for key in ["num_experts", "num_local_experts", "n_routed_experts"] {
             if self.json.get(key).and_then(Value::as_u64).is_some_and(|n| n > 0) {
                 return refuse(format!("`{key}` in config.json (mixture of experts)"));
@@ -159,9 +193,8 @@ impl Fields<'_> {
         if self.json.get("quantization_config").is_some_and(|v| !v.is_null()) {
             return refuse("`quantization_config` in config.json (quantised weights)".to_owned());
         }
-        // Llama's attention_bias also puts a bias on o_proj, which has no place in the shards.
-        for key in ["attention_bias", "mlp_bias"] {
-            if self.flag(key)?.unwrap_or(false) && model_type != "qwen2" {
+        for key in architecture.refused {
+            if self.flag(key)?.unwrap_or(false) {
                 return refuse(format!("`{key}: true` for model_type `{model_type}`"));
             }
         }
@@ -170,7 +203,7 @@ impl Fields<'_> {
             Some(Value::String(act)) if act == "silu" || act == "swish" => {}
             Some(other) => return refuse(format!("`hidden_act: {}` in config.json", brief(other))),
         }
-        Ok(())
+        Ok(architecture)
     }
 
     fn count(&self, key: &str) -> Result<u64> {
@@ -276,9 +309,24 @@ mod tests {
     }
 
     #[test]
+    fn a_qwen3_config_has_norms_on_q_and_k_and_its_own_width_of_heads() {
+        let text = GOOD.replace("qwen2", "qwen3");
+        let shape = parse(&text).unwrap().shape;
+        assert!(shape.qk_norm && !shape.qkv_bias);
+        assert_eq!(shape.kv_channels, 128);
+        let text = text.replace("\"hidden_size\"", "\"head_dim\":16,\"hidden_size\"");
+        assert_eq!(parse(&text).unwrap().shape.kv_channels, 16);
+    }
+
+    #[test]
     fn what_cannot_be_converted_is_refused_by_name() {
         let table = [
-            ("\"qwen2\"", "\"qwen3\"", "model_type `qwen3` (its norm on q and k) is not supported yet"),
+            ("\"qwen2\"", "\"qwen3_moe\"", "model_type `qwen3_moe` (mixture of experts) is not supported yet"),
+            (
+                "\"qwen2\"",
+                "\"qwen3\",\"attention_bias\":true",
+                "`attention_bias: true` for model_type `qwen3` is not supported yet",
+            ),
             ("\"qwen2\"", "\"qwen2_moe\"", "model_type `qwen2_moe` (mixture of experts) is not supported yet"),
             ("\"qwen2\"", "\"gpt2\"", "model_type `gpt2` is not supported yet"),
             (

@@ -7,15 +7,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use model::{ModelShape, Parallel, layout::shard_dir};
+use model::{ModelShape, Parallel, Stages, layout::shard_dir};
 use serde::Serialize;
 
 use crate::checkpoint::{self, Layout};
 use crate::error::{Error, Result};
 use crate::parallel::{for_each, threads};
-use crate::plan::mcore::{Convention, Cut, Entry, shard as plan};
+use crate::plan::hf;
 use crate::progress::Report;
-use crate::shard::read::{Extent, Scalar};
+use crate::shard::read::Extent;
 use crate::shard::{self, Shard};
 use crate::verify;
 
@@ -53,6 +53,10 @@ pub struct Inspection {
     pub tp: u32,
     /// Pipeline-parallel size.
     pub pp: u32,
+    /// Virtual stages of each pipeline stage, where all ranks could be read; 1 without.
+    pub virtual_stages: Option<usize>,
+    /// Layers of each pipeline stage, likewise.
+    pub layers: Vec<u64>,
     /// Whether all ranks are there, readable, and of this iteration.
     pub complete: bool,
     /// Whether every byte was compared with its checksum.
@@ -124,6 +128,8 @@ struct Read {
     dtypes: BTreeSet<String>,
     shape: Option<ModelShape>,
     stated: Option<Parallel>,
+    /// By virtual stage, the places that hold a layer.
+    taken: Option<Vec<Vec<u64>>>,
     problems: Vec<Problem>,
 }
 
@@ -179,6 +185,15 @@ fn sum_up(
     for one in read.iter().filter(|one| one.shape.is_some() && !alike(one.shape.as_ref(), shape.as_ref())) {
         problems.push(problem(&one.found.path, "describes another model than the first shard does", None));
     }
+    let stages = stages(&read, parallel);
+    if let (Some(stages), Some(shape)) = (&stages, &shape)
+        && stages.layers() != shape.num_layers
+        && problems.is_empty()
+    {
+        let message =
+            format!("and the shards beside it hold {} layers; their model has {}", stages.layers(), shape.num_layers);
+        problems.push(problem(&read[0].found.path, &message, None));
+    }
     if read.iter().any(|one| one.found.elements > 0) {
         for one in read.iter().filter(|one| one.found.elements == 0 && one.problems.is_empty()) {
             problems.push(problem(&one.found.path, "holds no weights, though other shards do", None));
@@ -193,6 +208,8 @@ fn sum_up(
         complete: missing.is_empty() && problems.is_empty(),
         verified: request.verify,
         missing,
+        virtual_stages: stages.as_ref().map(Stages::chunks_per_stage),
+        layers: stages.map(|stages| layers_of(&stages)).unwrap_or_default(),
         parameters: shape.as_ref().map(parameters),
         dtypes: read.iter().flat_map(|one| one.dtypes.clone()).collect(),
         bytes: read.iter().map(|one| one.found.size).sum(),
@@ -206,6 +223,18 @@ fn sum_up(
     }
     inspection.load = request.load_as.map(|wanted| load(&inspection, shape.as_ref(), parallel, wanted));
     inspection
+}
+
+/// Which layers are where, if every stage could be read.
+fn stages(read: &[Read], parallel: Parallel) -> Option<Stages> {
+    let of_stage = |pp| read.iter().find(|one| one.found.pp == pp).and_then(|one| one.taken.clone());
+    let taken = (0..parallel.pp()).map(of_stage).collect::<Option<Vec<_>>>()?;
+    Stages::of_taken(&taken)
+}
+
+fn layers_of(stages: &Stages) -> Vec<u64> {
+    let held = |pp| stages.chunks(pp).iter().flatten().flatten().count() as u64;
+    (0..).take(stages.count()).map(held).collect()
 }
 
 /// The directory of all iterations, and the one that `dir` itself names.
@@ -280,7 +309,8 @@ fn layout(path: &Path, ranks: impl Iterator<Item = (u32, u32)>, read: &[Read]) -
 fn read_shard(path: &Path, (tp, pp): (u32, u32), iteration: u64, verify: Option<usize>) -> Read {
     let size = fs::metadata(path).map_or(0, |meta| meta.len());
     let found = Found { tp, pp, path: path.to_owned(), size, iteration: None, elements: 0, intact: false };
-    let mut read = Read { found, dtypes: BTreeSet::new(), shape: None, stated: None, problems: Vec::new() };
+    let mut read =
+        Read { found, dtypes: BTreeSet::new(), shape: None, stated: None, taken: None, problems: Vec::new() };
     if let Err(error) = look(&mut read, path, verify) {
         read.problems.push(told(path, &error));
     }
@@ -294,16 +324,9 @@ fn read_shard(path: &Path, (tp, pp): (u32, u32), iteration: u64, verify: Option<
 fn look(read: &mut Read, path: &Path, verify: Option<usize>) -> Result<()> {
     let shard = Shard::open(path)?;
     read.found.size = shard.size();
-    read.found.iteration = shard.scalars.iter().find_map(|(key, value)| match value {
-        Scalar::Int(number) if key == "iteration" => u64::try_from(*number).ok(),
-        Scalar::Int(_) | Scalar::None | Scalar::Float(_) | Scalar::Other => None,
-    });
-    let size = |name: &str| shard.args.count(name).and_then(|n| u32::try_from(n).ok());
-    read.stated = match (size("tensor_model_parallel_size"), size("pipeline_model_parallel_size")) {
-        (Some(tp), Some(pp)) => Parallel::new(tp, pp).ok(),
-        _ => None,
-    };
-    for (name, tensor) in shard.tensors() {
+    read.found.iteration = shard.iteration();
+    read.stated = shard.parallel();
+    for (name, tensor) in shard.tensors().flatten() {
         read.dtypes.insert(tensor.dtype().map_or_else(|| tensor.storage.clone(), |dtype| dtype.flag().to_owned()));
         let count = tensor.shape.iter().try_fold(1_u64, |product, side| product.checked_mul(*side));
         read.found.elements = read.found.elements.saturating_add(count.unwrap_or(u64::MAX));
@@ -317,10 +340,11 @@ fn look(read: &mut Read, path: &Path, verify: Option<usize>) -> Result<()> {
         read.shape = Some(shape.clone());
         let seated = |p: &Parallel| read.found.tp < p.tp() && read.found.pp < p.pp();
         if let Some(parallel) = read.stated.filter(seated) {
-            parallel.check(&shape)?;
+            parallel.check_tensors(&shape)?;
             match verify::check(&shard, &shape, parallel, read.found.tp, read.found.pp) {
+                Ok(found) => read.taken = Some(found.taken),
                 // What cannot be converted may still be a whole checkpoint.
-                Ok(_) | Err(Error::Unsupported { .. }) => {}
+                Err(Error::Unsupported { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -362,13 +386,8 @@ fn alike(one: Option<&ModelShape>, other: Option<&ModelShape>) -> bool {
 }
 
 fn parameters(shape: &ModelShape) -> u64 {
-    let Ok(parallel) = Parallel::new(1, 1) else { return 0 };
-    let cut = Cut { parallel, divisor: 1, convention: Convention::V1 };
-    let count = |entry: Entry| match entry {
-        Entry::Tensor(tensor) => tensor.shape.iter().fold(1_u64, |product, side| product.saturating_mul(*side)),
-        Entry::ExtraState(_) => 0,
-    };
-    plan(shape, &cut, 0, 0).into_iter().map(count).fold(0, u64::saturating_add)
+    let count = |shape: &[u64]| shape.iter().fold(1_u64, |product, side| product.saturating_mul(*side));
+    hf::tensors(shape).iter().map(|(_, shape)| count(shape)).fold(0, u64::saturating_add)
 }
 
 fn load(inspection: &Inspection, shape: Option<&ModelShape>, held: Parallel, wanted: Parallel) -> Load {
@@ -383,7 +402,7 @@ fn load(inspection: &Inspection, shape: Option<&ModelShape>, held: Parallel, wan
                 held.pp()
             );
             let again = format!(
-                "convert it to hf with `qctl convert`, and from there with `--target-tensor-parallel-size {} \
+                "cut it again with `qctl convert --load-model-type mg --save-model-type mg --target-tensor-parallel-size {} \
                  --target-pipeline-parallel-size {}` (weights only)",
                 wanted.tp(),
                 wanted.pp()

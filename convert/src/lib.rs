@@ -20,6 +20,7 @@ pub mod progress;
 pub mod publish;
 pub mod safetensors;
 pub mod shard;
+pub mod source;
 pub mod stage;
 pub mod to_hf;
 pub mod to_mcore;

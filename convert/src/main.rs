@@ -10,16 +10,18 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 use convert::config::{Config, read_bounded};
-use convert::plan::mcore::Cut;
+use convert::plan::mcore::Convention;
 use convert::progress::Report;
 use convert::publish::Sources;
 use convert::safetensors::HfModel;
+use convert::source::{Checkpoint, Expected};
 use convert::stage::Written;
+use convert::to_mcore::Source;
 use convert::{Error, Result, describe, inspect, publish, to_hf, to_mcore};
 use model::{Dtype, Parallel};
 use serde::Deserialize;
 
-use cli::{Cli, Command, Form, Goal, Task};
+use cli::{Cli, Command, Form, Goal, Task, Way};
 use terminal::Terminal;
 
 fn main() -> ExitCode {
@@ -63,10 +65,7 @@ fn wanted_form(args: &[OsString]) -> Form {
 fn run(cli: Cli, terminal: &Terminal) -> Result<()> {
     match cli.command {
         None => {
-            let written = match cli.convert.task()? {
-                task @ Task::ToMcore { .. } => hf_to_mcore(task, terminal)?,
-                Task::ToHf { request, add_qkv_bias, idle } => mcore_to_hf(&request, add_qkv_bias, &idle, terminal)?,
-            };
+            let written = conversion(cli.convert.task()?, terminal)?;
             terminal.result(&written);
             terminal.note("INFO:root:Done!");
             Ok(())
@@ -92,55 +91,78 @@ fn run(cli: Cli, terminal: &Terminal) -> Result<()> {
     }
 }
 
-fn hf_to_mcore(task: Task, terminal: &Terminal) -> Result<Vec<Written>> {
-    let Task::ToMcore { load_dir, goal, tp, pp, divisor, convention, dtype, tokenizer_model, add_qkv_bias } = task
-    else {
-        return Err(Error::Internal("the task is no conversion to shards".to_owned()));
-    };
-    let model = HfModel::open(&load_dir)?;
-    let cut = Cut { parallel: Parallel::new(tp, pp)?, divisor, convention };
-    cut.check(model.shape())?;
-    check_qkv_bias(&model.config, add_qkv_bias)?;
-    if model.shape().qkv_bias && !add_qkv_bias {
-        terminal.warn("the model has biases on q, k and v; they are converted, though `--add-qkv-bias` was not given");
+fn conversion(task: Task, terminal: &Terminal) -> Result<Vec<Written>> {
+    let Task { load_dir, add_qkv_bias, dtype, verify, way } = task;
+    match way {
+        Way::HfToMcore { goal, cut, tokenizer_model } => {
+            let model = HfModel::open(&load_dir)?;
+            cut.stages(model.shape())?;
+            check_qkv_bias(&model.config, add_qkv_bias)?;
+            if model.shape().qkv_bias && !add_qkv_bias {
+                terminal.warn(
+                    "the model has biases on q, k and v; they are converted, though `--add-qkv-bias` was not given",
+                );
+            }
+            for remark in &model.remarks {
+                terminal.warn(remark);
+            }
+            let stored = model.shape().dtype;
+            let dtype = match (dtype, cut.convention) {
+                (Some(dtype), _) => dtype,
+                // `convert_ckpt_v2.py` never casts.
+                (None, Convention::V2) => stored,
+                (None, Convention::V1) => {
+                    terminal.warn(&format!(
+                        "without --params-dtype the tensors are cast to fp16, as the reference converter does; the source is {}",
+                        stored.flag()
+                    ));
+                    Dtype::Fp16
+                }
+            };
+            let request = to_mcore::Request { source: Source::Hf(&model), cut, dtype, tokenizer_model };
+            shards(&request, goal, verify, terminal)
+        }
+        Way::McoreToMcore { goal, cut, tokenizer_model, from } => {
+            let config = from.hf_dir.as_deref().map(Config::read).transpose()?;
+            if let Some(config) = &config {
+                check_qkv_bias(config, add_qkv_bias)?;
+            }
+            let expected = match (&config, &from.hf_dir) {
+                (Some(config), Some(dir)) => Expected::Of(&config.shape, dir),
+                _ => Expected::Stated { vocabulary: from.vocabulary },
+            };
+            let checkpoint = Checkpoint::open(&load_dir, from.iteration, &expected, terminal)?;
+            let dtype = dtype.map_or_else(|| checkpoint.only_dtype(), Ok)?;
+            let request = to_mcore::Request { source: Source::Mcore(&checkpoint), cut, dtype, tokenizer_model };
+            shards(&request, goal, verify, terminal)
+        }
+        Way::McoreToHf(request, idle) => {
+            let config = Config::read(&request.hf_dir)?;
+            check_qkv_bias(&config, add_qkv_bias)?;
+            for flag in idle {
+                terminal.warn(&format!("`{flag}` has no effect on Hugging Face output"));
+            }
+            to_hf::convert(&request, terminal)
+        }
     }
-    for remark in &model.remarks {
-        terminal.warn(remark);
-    }
-    let dtype = dtype.unwrap_or_else(|| {
-        let stored = model.shape().dtype;
-        terminal.warn(&format!(
-            "without --params-dtype the tensors are cast to fp16, as the reference converter does; the source is {}",
-            stored.flag()
-        ));
-        Dtype::Fp16
-    });
-    let (vocab, padded) = (model.shape().vocab_size, cut.vocabulary(model.shape()));
+}
+
+fn shards(request: &to_mcore::Request<'_>, goal: Goal, verify: bool, terminal: &Terminal) -> Result<Vec<Written>> {
+    let shape = request.source.shape();
+    let (vocab, padded) = (shape.vocab_size, request.cut.vocabulary(shape));
     if padded != vocab {
         terminal.note(&format!(
             " > padded vocab (size: {vocab}) with {} dummy tokens (new size: {padded})",
             padded - vocab
         ));
     }
-    let request = to_mcore::Request { model: &model, cut, dtype, tokenizer_model };
     match goal {
-        Goal::Checkpoint(save_dir) => to_mcore::convert(&request, &save_dir, terminal),
-        Goal::Shard { tp, pp, out } => Ok(vec![to_mcore::write_shard(&request, tp, pp, &out, terminal)?]),
+        Goal::Checkpoint(save_dir) => {
+            let _ = verify;
+            to_mcore::convert(request, &save_dir, terminal)
+        }
+        Goal::Shard { tp, pp, out } => Ok(vec![to_mcore::write_shard(request, tp, pp, &out, terminal)?]),
     }
-}
-
-fn mcore_to_hf(
-    request: &to_hf::Request,
-    add_qkv_bias: bool,
-    idle: &[&str],
-    terminal: &Terminal,
-) -> Result<Vec<Written>> {
-    let config = Config::read(&request.hf_dir)?;
-    check_qkv_bias(&config, add_qkv_bias)?;
-    for flag in idle {
-        terminal.warn(&format!("`{flag}` has no effect on Hugging Face output"));
-    }
-    to_hf::convert(request, terminal)
 }
 
 /// The flag must not contradict the model; where it is absent, the model decides.

@@ -130,18 +130,35 @@ fn two_dimensions(shape: &[u64]) -> Option<(usize, usize)> {
 /// Most bytes handed to a sink at once while elements are cast.
 const CAST_CHUNK: usize = 64 << 10;
 
-/// Streams the elements of a planned tensor, cast to `to`, into `sink`.
+/// What elements become on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cast {
+    /// A type that they pass through before.
+    pub via: Option<Dtype>,
+    /// The type that they are written as.
+    pub to: Dtype,
+}
+
+impl Cast {
+    /// Straight to a type.
+    #[must_use]
+    pub fn to(to: Dtype) -> Self {
+        Self { via: None, to }
+    }
+}
+
+/// Streams the elements of a planned tensor, cast, into `sink`.
 ///
 /// # Errors
 ///
 /// Those of `resolve` and `sink`, and a plan that leaves its sources' bounds.
 pub fn emit<'a, S: std::fmt::Debug>(
     tensor: &Tensor<S>,
-    to: Dtype,
+    cast: Cast,
     resolve: &dyn Fn(&S) -> Result<Matrix<'a>>,
     sink: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
-    let mut scratch = Vec::new();
+    let mut scratch = Scratch::default();
     for block in &tensor.blocks {
         let parts = resolve_parts(tensor, block, resolve)?;
         let (row, rows) = (index(block.row)?, index(block.rows)?);
@@ -150,17 +167,17 @@ pub fn emit<'a, S: std::fmt::Debug>(
                 && matrix.dense()
                 && width == matrix.width
             {
-                put(matrix.rows(row, rows), matrix.dtype, to, &mut scratch, sink)?;
+                put(matrix.rows(row, rows), matrix.dtype, cast, &mut scratch, sink)?;
                 continue;
             }
             for row in row..row + rows {
                 for (matrix, first, width) in &parts {
                     if let Some(run) = matrix.run(row, *first, *width) {
-                        put(run, matrix.dtype, to, &mut scratch, sink)?;
+                        put(run, matrix.dtype, cast, &mut scratch, sink)?;
                     } else {
                         let mut gathered = Vec::new();
                         matrix.gather(row, *first, *width, &mut gathered);
-                        put(&gathered, matrix.dtype, to, &mut scratch, sink)?;
+                        put(&gathered, matrix.dtype, cast, &mut scratch, sink)?;
                     }
                 }
             }
@@ -169,20 +186,35 @@ pub fn emit<'a, S: std::fmt::Debug>(
     Ok(())
 }
 
+/// Room for elements that are being cast.
+#[derive(Default)]
+struct Scratch {
+    between: Vec<u8>,
+    out: Vec<u8>,
+}
+
 fn put(
     run: &[u8],
     from: Dtype,
-    to: Dtype,
-    scratch: &mut Vec<u8>,
+    cast: Cast,
+    scratch: &mut Scratch,
     sink: &mut dyn FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
-    if from == to {
+    let via = cast.via.unwrap_or(from);
+    if via == from && from == cast.to {
         return sink(run);
     }
     for chunk in run.chunks(CAST_CHUNK) {
-        scratch.clear();
-        dtype::cast(chunk, from, to, scratch);
-        sink(scratch)?;
+        let Scratch { between, out } = scratch;
+        out.clear();
+        if via == from {
+            dtype::cast(chunk, from, cast.to, out);
+        } else {
+            between.clear();
+            dtype::cast(chunk, from, via, between);
+            dtype::cast(between, via, cast.to, out);
+        }
+        sink(out)?;
     }
     Ok(())
 }

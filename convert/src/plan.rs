@@ -4,7 +4,9 @@
 //! Rules: MindSpeed-LLM 2.2.0's converter and Megatron-LM core_v0.12.1's
 //! local transformer layer.
 
+pub mod compose;
 pub mod hf;
+pub mod layer;
 pub mod mcore;
 
 /// A tensor to be written, as a sequence of blocks.
@@ -47,6 +49,19 @@ impl<S> Tensor<S> {
     #[must_use]
     pub fn elements(&self) -> u64 {
         self.shape.iter().product()
+    }
+
+    /// The same plan with other names for its sources.
+    #[must_use]
+    pub fn map<T>(self, name: impl Fn(S) -> T) -> Tensor<T> {
+        let part = |part: Part<S>| Part { source: name(part.source), first: part.first, width: part.width };
+        let block = |block: Block<S>| Block {
+            row: block.row,
+            rows: block.rows,
+            times: block.times,
+            parts: block.parts.into_iter().map(part).collect(),
+        };
+        Tensor { name: self.name, shape: self.shape, blocks: self.blocks.into_iter().map(block).collect() }
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use model::{ModelShape, Parallel};
+use model::{ModelShape, Parallel, Stages};
 
 use crate::checkpoint::{self, CONVERTED, Layout};
 use crate::digest;
@@ -33,10 +33,10 @@ pub type Sources = BTreeMap<(u32, u32), PathBuf>;
 /// passed their checks, and the tracker is only there when all are in place.
 pub fn publish(save_dir: &Path, parallel: Parallel, sources: &Sources, report: &dyn Report) -> Result<Vec<Written>> {
     check_ranks(parallel, sources)?;
-    checkpoint::refuse_foreign(save_dir)?;
+    checkpoint::refuse_foreign(save_dir, CONVERTED)?;
     let iteration = checkpoint::iteration_dir(save_dir, CONVERTED);
     let layout = Layout::new(parallel);
-    let mut shape: Option<ModelShape> = None;
+    let mut check = Together { parallel, shape: None, stages: Vec::new() };
     let mut moves = Vec::new();
     let mut written = Vec::new();
     for (tp, pp) in layout.ranks() {
@@ -44,16 +44,17 @@ pub fn publish(save_dir: &Path, parallel: Parallel, sources: &Sources, report: &
         let goal = layout.file(&iteration, tp, pp);
         let step = plan_move(source, &goal)?;
         let at = if step == Move::InPlace { &goal } else { source };
-        let (size, digest) = inspect(at, &mut shape, parallel, tp, pp, report)?;
+        let (size, digest) = check.inspect(at, tp, pp, report)?;
         let same = step == Move::Into
             && goal.is_file()
-            && !is_same_file(source, &goal)
+            && !stage::is_same_file(source, &goal)
             && digest::of_file(&goal).is_ok_and(|d| d == digest);
         written.push(Written { path: goal.clone(), size, digest });
-        if step == Move::Into && !is_same_file(source, &goal) {
+        if step == Move::Into && !stage::is_same_file(source, &goal) {
             moves.push((source.clone(), goal, same));
         }
     }
+    check.count_layers(save_dir)?;
     let stale = other_ranks(&iteration, layout);
     if !stale.is_empty() || moves.iter().any(|(_, _, same)| !same) {
         checkpoint::remove_tracker(save_dir)?;
@@ -81,7 +82,7 @@ pub fn publish(save_dir: &Path, parallel: Parallel, sources: &Sources, report: &
             let _ = fs::remove_dir(dir);
         }
     }
-    report.note(&checkpoint::saved_line(save_dir));
+    report.note(&checkpoint::saved_line(save_dir, CONVERTED));
     Ok(written)
 }
 
@@ -117,36 +118,53 @@ fn check_ranks(parallel: Parallel, sources: &Sources) -> Result<()> {
     }
 }
 
-/// Checks one file against its place and against the shards before it.
-fn inspect(
-    path: &Path,
-    shape: &mut Option<ModelShape>,
+/// What the shards before had, which the next must agree with.
+struct Together {
     parallel: Parallel,
-    tp: u32,
-    pp: u32,
-    report: &dyn Report,
-) -> Result<(u64, String)> {
-    let shard = Shard::open(path)?;
-    report.expect(shard.size());
-    let own = verify::shape_of(&shard)?;
-    parallel.check(&own)?;
-    verify::check(&shard, &own, parallel, tp, pp)?;
-    match shape {
-        Some(first) if *first != own => {
-            return Err(Error::bad(path, "belongs to another model than the shards before it")
-                .with_hint("make all shards from one model with the same options"));
-        }
-        Some(_) => {}
-        None => *shape = Some(own),
-    }
-    shard.verify(Extent::All, threads())?;
-    let digest = digest::of_bytes(shard.bytes());
-    report.advance(shard.size());
-    Ok((shard.size(), digest))
+    shape: Option<ModelShape>,
+    /// By stage, then virtual stage, the places that hold a layer.
+    stages: Vec<Vec<Vec<u64>>>,
 }
 
-fn is_same_file(a: &Path, b: &Path) -> bool {
-    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+impl Together {
+    /// Checks one file against its place and against the shards before it.
+    fn inspect(&mut self, path: &Path, tp: u32, pp: u32, report: &dyn Report) -> Result<(u64, String)> {
+        let shard = Shard::open(path)?;
+        report.expect(shard.size());
+        let own = verify::shape_of(&shard)?;
+        self.parallel.check_tensors(&own)?;
+        let found = verify::check(&shard, &own, self.parallel, tp, pp)?;
+        let other = || {
+            Error::bad(path, "belongs to another model than the shards before it")
+                .with_hint("make all shards from one model with the same options")
+        };
+        if *self.shape.get_or_insert_with(|| own.clone()) != own {
+            return Err(other());
+        }
+        if tp == 0 {
+            self.stages.push(found.taken);
+        } else if self.stages.last() != Some(&found.taken) {
+            return Err(other());
+        }
+        shard.verify(Extent::All, threads())?;
+        let digest = digest::of_bytes(shard.bytes());
+        report.advance(shard.size());
+        Ok((shard.size(), digest))
+    }
+
+    /// All layers must be there once all shards are.
+    fn count_layers(&self, save_dir: &Path) -> Result<()> {
+        let Some(shape) = &self.shape else { return Ok(()) };
+        let held = Stages::of_taken(&self.stages).map_or(0, |stages| stages.layers());
+        if held != shape.num_layers {
+            return Err(Error::bad(
+                save_dir,
+                format!("was to get shards with {held} layers, but their model has {}", shape.num_layers),
+            )
+            .with_hint("make all shards from one model with the same options"));
+        }
+        Ok(())
+    }
 }
 
 fn lies_below(dir: &Path, root: &Path) -> bool {

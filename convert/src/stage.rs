@@ -184,6 +184,12 @@ pub fn parent(path: &Path) -> &Path {
     }
 }
 
+/// Whether both paths lead to one file or directory that is there.
+#[must_use]
+pub fn is_same_file(a: &Path, b: &Path) -> bool {
+    matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
+}
+
 /// Renames `from` to `to` and makes that durable.
 ///
 /// # Errors

@@ -1,26 +1,21 @@
 //! Megatron-core back to Hugging Face.
 
-use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use model::{Dtype, ModelShape};
+use model::Dtype;
 use serde_json::{Map, Value};
 
-use crate::checkpoint::{self, Iteration};
 use crate::config::{Config, read_bounded};
 use crate::dtype;
 use crate::error::{Error, Result};
-use crate::matrix::Matrix;
-use crate::parallel::{for_each, threads};
+use crate::parallel::for_each;
 use crate::plan::Tensor;
-use crate::plan::hf::{self, ShardTensor};
+use crate::plan::hf::ShardTensor;
 use crate::progress::{Report, Stop};
 use crate::safetensors::write::{FileDraft, SHARD_BYTES, Typed, index, split};
-use crate::shard::Shard;
-use crate::shard::read::Extent;
+use crate::source::{Checkpoint, Expected};
 use crate::stage::{Output, StagedDir, Written};
-use crate::verify::{self, Rows};
 use crate::zip::write::Sink;
 
 /// Files of a tokenizer, as transformers names them.
@@ -52,6 +47,19 @@ pub struct Request {
     pub out: PathBuf,
     /// `None` keeps the type that each tensor has.
     pub dtype: Option<Dtype>,
+    /// Passes all elements through half precision, as the reference's scripts do.
+    pub emulate_fp16: bool,
+    /// Most bytes of tensors in one file.
+    pub file_bytes: u64,
+}
+
+impl Request {
+    /// The newest iteration as it is, in files as large as `save_pretrained` makes them.
+    #[must_use]
+    pub fn new(load_dir: PathBuf, hf_dir: PathBuf, out: PathBuf) -> Self {
+        let file_bytes = SHARD_BYTES;
+        Self { load_dir, iteration: None, hf_dir, out, dtype: None, emulate_fp16: false, file_bytes }
+    }
 }
 
 /// Writes a Hugging Face model from a checkpoint.
@@ -64,10 +72,11 @@ pub struct Request {
 pub fn convert(request: &Request, report: &dyn Report) -> Result<Vec<Written>> {
     let config = Config::read(&request.hf_dir)?;
     refuse_foreign(&request.out)?;
-    let source = Source::open(request, &config.shape, report)?;
-    let tensors = source.plan(&config.shape, request.dtype)?;
+    let expected = Expected::Of(&config.shape, &request.hf_dir);
+    let source = Checkpoint::open(&request.load_dir, request.iteration, &expected, report)?;
+    let tensors = typed(&source, request, &config)?;
     let config_text = config_for(&config, &tensors, report)?;
-    let files = split(tensors, SHARD_BYTES);
+    let files = split(tensors, request.file_bytes);
     let mut small = vec![("config.json".to_owned(), config_text)];
     if files.len() > 1 {
         small.push(("model.safetensors.index.json".to_owned(), index(&files)));
@@ -100,127 +109,19 @@ pub fn convert(request: &Request, report: &dyn Report) -> Result<Vec<Written>> {
     Ok(written)
 }
 
-/// The opened shards of one iteration.
-struct Source {
-    iteration: Iteration,
-    shards: HashMap<(u32, u32), Shard>,
-    embedding_rows: Vec<u64>,
-    head_rows: Vec<u64>,
-}
-
-impl Source {
-    fn open(request: &Request, shape: &ModelShape, report: &dyn Report) -> Result<Self> {
-        let number = match request.iteration {
-            Some(number) => number,
-            None => newest(&request.load_dir)?,
+/// Every tensor with the type that it is written as.
+pub(crate) fn typed(source: &Checkpoint, request: &Request, config: &Config) -> Result<Vec<Typed<ShardTensor>>> {
+    let via = request.emulate_fp16.then_some(Dtype::Fp16);
+    // The reference's result has the type that config.json states, whatever the shards have.
+    let wanted = request.dtype.or(via.map(|_| config.shape.dtype));
+    let one = |tensor: &Tensor<ShardTensor>| {
+        let dtype = match wanted {
+            Some(dtype) => dtype,
+            None => source.dtype(tensor)?,
         };
-        let iteration = checkpoint::iteration(&request.load_dir, number)?;
-        iteration.parallel.check(shape).map_err(|e| {
-            let dir = checkpoint::iteration_dir(&request.load_dir, number);
-            Error::bad(dir, format!("is of another model than `{}`: {e}", request.hf_dir.display()))
-        })?;
-        let mut source = Self { iteration, shards: HashMap::new(), embedding_rows: Vec::new(), head_rows: Vec::new() };
-        for (tp, pp, path) in source.iteration.files.clone() {
-            let shard = Shard::open(&path)?;
-            let Rows { embedding, head } = verify::check(&shard, shape, source.iteration.parallel, tp, pp)?;
-            source.embedding_rows.extend(embedding);
-            source.head_rows.extend(head);
-            source.shards.insert((tp, pp), shard);
-        }
-        source.check_vocabulary(shape)?;
-        for shard in source.shards.values() {
-            shard.verify(Extent::Weights, threads())?;
-        }
-        source.compare_tied(shape, report)?;
-        Ok(source)
-    }
-
-    fn check_vocabulary(&self, shape: &ModelShape) -> Result<()> {
-        for (what, rows) in [("embedding", &self.embedding_rows), ("output layer", &self.head_rows)] {
-            let held = rows.iter().fold(0u64, |n, rows| n.saturating_add(*rows));
-            if !rows.is_empty() && held < shape.vocab_size {
-                let dir = checkpoint::iteration_dir(Path::new(""), self.iteration.number);
-                return Err(Error::bad(
-                    dir,
-                    format!("holds {held} rows of the {what}; config.json states vocab_size = {}", shape.vocab_size),
-                )
-                .with_hint("config.json belongs to another model"));
-            }
-        }
-        Ok(())
-    }
-
-    /// A tied model's last stage has a copy that training must have kept equal.
-    fn compare_tied(&self, shape: &ModelShape, report: &dyn Report) -> Result<()> {
-        let pp = self.iteration.parallel.pp();
-        if !shape.tied || pp == 1 {
-            return Ok(());
-        }
-        for tp in 0..self.iteration.parallel.tp() {
-            let at = |pp, name: &str| ShardTensor { tp, pp, name: name.to_owned() };
-            let first = self.matrix(&at(0, "embedding.word_embeddings.weight"))?;
-            let last = self.matrix(&at(pp - 1, "output_layer.weight"))?;
-            if !first.same(&last) {
-                report
-                    .warn("the last stage's copy of the tied embedding differs from the first stage's, which is used");
-                return Ok(());
-            }
-        }
-        Ok(())
-    }
-
-    fn matrix(&self, at: &ShardTensor) -> Result<Matrix<'_>> {
-        let shard = self.shards.get(&(at.tp, at.pp));
-        let held = shard.and_then(|shard| Some((shard, shard.tensor(&at.name)?)));
-        let (shard, tensor) = held.ok_or_else(|| Error::Internal(format!("no shard holds `{}`", at.name)))?;
-        shard.matrix(&at.name, tensor)
-    }
-
-    fn plan(&self, shape: &ModelShape, wanted: Option<Dtype>) -> Result<Vec<Typed<ShardTensor>>> {
-        hf::from_shards(shape, self.iteration.parallel, &self.embedding_rows, &self.head_rows)
-            .into_iter()
-            .map(|tensor| {
-                let dtype = match wanted {
-                    Some(dtype) => dtype,
-                    None => self.stored_dtype(&tensor)?,
-                };
-                Ok(Typed { tensor, dtype })
-            })
-            .collect()
-    }
-
-    fn stored_dtype(&self, tensor: &Tensor<ShardTensor>) -> Result<Dtype> {
-        let mut seen: Option<Dtype> = None;
-        for part in tensor.blocks.iter().flat_map(|block| &block.parts) {
-            let dtype = self.matrix(&part.source)?.dtype();
-            if seen.is_some_and(|d| d != dtype) {
-                let dir = checkpoint::iteration_dir(Path::new(""), self.iteration.number);
-                return Err(Error::bad(
-                    dir,
-                    format!("holds `{}` in different types on different ranks", part.source.name),
-                )
-                .with_hint("choose one type with --params-dtype"));
-            }
-            seen = Some(dtype);
-        }
-        seen.ok_or_else(|| Error::Internal(format!("nothing makes up `{}`", tensor.name)))
-    }
-}
-
-fn newest(load_dir: &Path) -> Result<u64> {
-    if let Some(number) = checkpoint::tracker(load_dir)? {
-        return Ok(number);
-    }
-    let error = Error::bad(load_dir, format!("has no `{}`", checkpoint::TRACKER));
-    let above = load_dir.file_name().and_then(|n| checkpoint::iteration_of(&n.to_string_lossy())).is_some();
-    Err(if above {
-        error.with_hint("give the directory that holds `iter_…`, not the iteration's own")
-    } else {
-        match checkpoint::iterations(load_dir)?.last() {
-            Some(number) => error.with_hint(format!("choose one with --iteration; the newest directory is {number}")),
-            None => error.with_hint("the directory holds no checkpoint"),
-        }
-    })
+        Ok(Typed { tensor: tensor.clone(), dtype, via })
+    };
+    source.tensors.iter().map(one).collect()
 }
 
 /// Only a directory of an earlier conversion may be replaced.

@@ -2,21 +2,24 @@
 
 use std::collections::BTreeSet;
 
-use model::{Dtype, ModelShape, Parallel};
+use model::{Dtype, ModelShape, Parallel, Stages};
 
 use crate::config;
 use crate::error::{Error, Result};
-use crate::plan::mcore::{Convention, Cut, Entry, shard as plan};
+use crate::plan::Tensor;
+use crate::plan::mcore::{Convention, Cut, EMBEDDING, Entry, HEAD, shard as plan};
 use crate::shard::args::Plain;
 use crate::shard::{ModelEntry, Shard};
 
-/// Rows of the vocabulary that a shard holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rows {
-    /// Of the embedding; on the first stage.
+/// What a shard was found to hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Rows of the embedding; on the first stage.
     pub embedding: Option<u64>,
-    /// Of the output layer; on the last stage.
+    /// Rows of the output layer; on the last stage.
     pub head: Option<u64>,
+    /// By virtual stage, the places that hold a layer, ascending.
+    pub taken: Vec<Vec<u64>>,
 }
 
 /// The model that a shard's own `args` describe.
@@ -26,10 +29,13 @@ pub struct Rows {
 /// If `args` lack a count or state an impossible one.
 pub fn shape_of(shard: &Shard) -> Result<ModelShape> {
     let args = &shard.args;
-    let count = |name: &str| {
-        args.count(name)
+    // The second name of each is config.json's, which `convert_ckpt_v2.py` keeps.
+    let count = |names: [&str; 2]| {
+        names
+            .iter()
+            .find_map(|name| args.count(name))
             .filter(|n| (1..=config::LARGEST_DIMENSION).contains(n))
-            .ok_or_else(|| Error::bad(shard.path(), format!("states no usable `{name}` in its `args`")))
+            .ok_or_else(|| Error::bad(shard.path(), format!("states no usable `{}` in its `args`", names[0])))
     };
     let number = |name: &str, default: f64| match args.get(name) {
         Some(Plain::Float(f)) => *f,
@@ -37,96 +43,149 @@ pub fn shape_of(shard: &Shard) -> Result<ModelShape> {
         Some(Plain::Int(n)) => *n as f64,
         _ => default,
     };
-    let heads = count("num_attention_heads")?;
-    let hidden = count("hidden_size")?;
-    let grouped = args.flag("group_query_attention") != Some(false);
+    let heads = count(["num_attention_heads"; 2])?;
+    let hidden = count(["hidden_size"; 2])?;
+    let grouped = args.flag("group_query_attention") != Some(false) || args.is_set("num_key_value_heads");
+    let noop = noop_layers(shard).unwrap_or(0);
+    let slots = count(["num_layers", "num_hidden_layers"])?;
     let shape = ModelShape {
         model_type: "megatron".to_owned(),
         hidden_size: hidden,
-        ffn_hidden_size: count("ffn_hidden_size")?,
-        num_layers: count("num_layers")?,
+        ffn_hidden_size: count(["ffn_hidden_size", "intermediate_size"])?,
+        num_layers: slots.saturating_sub(noop),
         num_attention_heads: heads,
-        num_query_groups: if grouped { count("num_query_groups").unwrap_or(heads) } else { heads },
-        kv_channels: count("kv_channels").unwrap_or(hidden / heads).max(1),
-        vocab_size: count("padded_vocab_size").or_else(|_| count("vocab_size"))?,
-        max_position_embeddings: count("max_position_embeddings").unwrap_or(1),
+        num_query_groups: if grouped {
+            count(["num_query_groups", "num_key_value_heads"]).unwrap_or(heads)
+        } else {
+            heads
+        },
+        kv_channels: count(["kv_channels", "head_dim"]).unwrap_or(hidden / heads).max(1),
+        vocab_size: count(["padded_vocab_size", "vocab_size"])?,
+        max_position_embeddings: count(["max_position_embeddings"; 2]).unwrap_or(1),
         rope_theta: number("rotary_base", 1e4),
         rms_norm_eps: number("norm_epsilon", 1e-6),
         tied: args.flag("untie_embeddings_and_output_weights") == Some(false),
         qkv_bias: args.flag("add_qkv_bias").unwrap_or(false),
         qk_norm: args.flag("qk_layernorm").unwrap_or(false),
-        dtype: shard.tensors().values().find_map(|t| t.dtype()).unwrap_or(Dtype::Fp32),
+        dtype: shard.tensors().find_map(|all| all.values().find_map(|t| t.dtype())).unwrap_or(Dtype::Fp32),
     };
-    if !config::is_countable(&shape) || !shape.num_attention_heads.is_multiple_of(shape.num_query_groups) {
+    let impossible = shape.num_layers == 0
+        || !config::is_countable(&shape)
+        || !shape.num_attention_heads.is_multiple_of(shape.num_query_groups);
+    if impossible {
         return Err(Error::bad(shard.path(), "describes an impossible model in its `args`"));
     }
     Ok(shape)
 }
 
+/// How many slots have no layer, as `args` has it; `None` where it is not readable.
+#[must_use]
+pub fn noop_layers(shard: &Shard) -> Option<u64> {
+    if !shard.args.is_set("noop_layers") {
+        return Some(0);
+    }
+    Some(shard.args.counts("noop_layers")?.iter().collect::<BTreeSet<_>>().len() as u64)
+}
+
 /// Checks a shard's options, names and shapes against its place.
 ///
-/// Rows of the vocabulary are free, since padding is the writer's choice; they are returned.
+/// Rows of the vocabulary and places of layers are free, since both are the
+/// writer's choice; they are returned.
 ///
 /// # Errors
 ///
 /// The first contradiction, or an option that is not supported.
-pub fn check(shard: &Shard, shape: &ModelShape, parallel: Parallel, tp: u32, pp: u32) -> Result<Rows> {
+pub fn check(shard: &Shard, shape: &ModelShape, parallel: Parallel, tp: u32, pp: u32) -> Result<Found> {
     refuse_options(shard)?;
     check_args(shard, shape, parallel)?;
-    let cut = Cut { parallel, divisor: 1, convention: Convention::V1 };
-    let held = shard.tensors();
-    let mut expected = BTreeSet::new();
-    let mut rows = Rows::default();
-    for entry in plan(shape, &cut, tp, pp) {
-        let Entry::Tensor(tensor) = entry else { continue };
-        let bad = |reason: String| Error::bad(shard.path(), reason).with_hint(WRONG_MODEL);
-        let found = held.get(tensor.name.as_str()).ok_or_else(|| bad(format!("holds no `{}`", tensor.name)))?;
-        let slot = match tensor.name.as_str() {
-            "embedding.word_embeddings.weight" => Some(&mut rows.embedding),
-            "output_layer.weight" => Some(&mut rows.head),
-            _ => None,
-        };
-        match (slot, found.shape.as_slice(), tensor.shape.as_slice()) {
-            (Some(slot), [count, width], [_, wanted]) if width == wanted => *slot = Some(*count),
-            (None, found, wanted) if found == wanted => {}
-            (_, found, wanted) => {
-                return Err(bad(format!("holds `{}` of shape {found:?}; its model calls for {wanted:?}", tensor.name)));
+    let mut found = Found { taken: taken(shard)?, ..Found::default() };
+    let wanted = wanted(shape, parallel, tp, pp, &found.taken);
+    for (held, wanted) in shard.tensors().zip(wanted) {
+        let mut expected = BTreeSet::new();
+        for Tensor { name, shape: wanted, .. } in wanted {
+            let bad = |reason: String| Error::bad(shard.path(), reason).with_hint(WRONG_MODEL);
+            let tensor = held.get(name.as_str()).ok_or_else(|| bad(format!("holds no `{name}`")))?;
+            let slot = match name.as_str() {
+                EMBEDDING => Some(&mut found.embedding),
+                HEAD => Some(&mut found.head),
+                _ => None,
+            };
+            match (slot, tensor.shape.as_slice(), wanted.as_slice()) {
+                (Some(slot), [count, width], [_, wanted]) if width == wanted => *slot = Some(*count),
+                (None, found, wanted) if found == wanted => {}
+                (_, found, wanted) => {
+                    return Err(bad(format!("holds `{name}` of shape {found:?}; its model calls for {wanted:?}")));
+                }
             }
+            shard.matrix(&name, tensor)?;
+            expected.insert(name);
         }
-        shard.matrix(&tensor.name, found)?;
-        expected.insert(tensor.name);
+        let unknown = held.keys().filter(|name| !expected.contains(**name) && !name.ends_with("._extra_state")).min();
+        if let Some(name) = unknown {
+            return Err(unknown_tensor(shard, name));
+        }
     }
-    let unknown = held.keys().filter(|name| !expected.contains(**name) && !name.ends_with("._extra_state")).min();
-    match unknown {
-        Some(name) if name.contains("layer_norm_weight") => {
-            Err(Error::unsupported(format!("`{name}` in `{}` (transformer_engine layers)", shard.path().display())))
-        }
-        Some(name) => {
-            Err(Error::bad(shard.path(), format!("holds `{name}`, which its model does not have"))
-                .with_hint(WRONG_MODEL))
-        }
-        None => Ok(rows),
-    }
+    Ok(found)
 }
 
 const WRONG_MODEL: &str = "the shard belongs to another model, layout or rank";
 
+fn unknown_tensor(shard: &Shard, name: &str) -> Error {
+    let named = |what: &str| Error::unsupported(format!("`{name}` in `{}` ({what})", shard.path().display()));
+    if name.contains("layer_norm_weight") {
+        named("transformer_engine layers")
+    } else if name.contains(".mlp.router.") || name.contains(".mlp.experts.") {
+        named("mixture of experts")
+    } else if name.contains("lora_") {
+        named("LoRA")
+    } else {
+        Error::bad(shard.path(), format!("holds `{name}`, which its model does not have")).with_hint(WRONG_MODEL)
+    }
+}
+
+/// The places of each chunk that hold a layer.
+fn taken(shard: &Shard) -> Result<Vec<Vec<u64>>> {
+    let place = |name: &str| name.strip_prefix("decoder.layers.")?.split('.').next()?.parse::<u64>().ok();
+    let mut all = Vec::new();
+    for tensors in shard.tensors() {
+        let taken: BTreeSet<u64> = tensors.keys().filter_map(|name| place(name)).collect();
+        if taken.last().is_some_and(|last| *last >= config::MOST_LAYERS) {
+            return Err(Error::bad(shard.path(), format!("names a layer beyond {}", config::MOST_LAYERS)));
+        }
+        all.push(taken.into_iter().collect());
+    }
+    Ok(all)
+}
+
+/// What the chunks of a shard call for, whose own layers stand at the places that they have.
+fn wanted(shape: &ModelShape, parallel: Parallel, tp: u32, pp: u32, taken: &[Vec<u64>]) -> Vec<Vec<Tensor<String>>> {
+    let mut all = vec![vec![Vec::new(); taken.len()]; parallel.pp() as usize];
+    if let Some(own) = all.get_mut(pp as usize) {
+        own.clone_from_slice(taken);
+    }
+    let stages = Stages::of_taken(&all).unwrap_or_else(|| unreachable!("each stage has equally many chunks"));
+    // The rows of the vocabulary are not compared, so any padding will do.
+    let chunks = plan(shape, &Cut::even(parallel, Convention::V1), &stages, tp, pp);
+    let tensors = |entries: Vec<Entry>| {
+        let tensor = |entry| match entry {
+            Entry::Tensor(tensor) => Some(tensor),
+            Entry::ExtraState(_) => None,
+        };
+        entries.into_iter().filter_map(tensor).collect()
+    };
+    chunks.into_iter().map(|chunk| tensors(chunk.entries)).collect()
+}
+
 fn refuse_options(shard: &Shard) -> Result<()> {
     let refuse = |what: &str| Err(Error::unsupported(format!("{what} in `{}`", shard.path().display())));
-    if shard.models.iter().any(|(key, _)| key != "model") || shard.args.is_set("virtual_pipeline_model_parallel_size") {
-        return refuse("virtual pipeline stages");
+    if matches!(shard.args.get("schedules_method"), Some(Plain::Str(name)) if name == "dualpipev") {
+        return refuse("the order of layers that `schedules_method` dualpipev has");
     }
-    if shard.args.is_set("noop_layers") {
-        return refuse("`noop_layers`");
-    }
-    if shard.args.is_set("num_layer_list") {
-        return refuse("`num_layer_list`");
-    }
-    if shard.args.is_set("num_experts") {
+    if shard.args.count("num_experts").is_some_and(|n| n > 0) {
         return refuse("a mixture of experts");
     }
-    if shard.args.flag("qk_layernorm") == Some(true) {
-        return refuse("a norm on q and k (`qk_layernorm`)");
+    if shard.args.count("mtp_num_layers").is_some_and(|n| n > 0) {
+        return refuse("multi-token prediction (`mtp_num_layers`)");
     }
     for (name, entry) in shard.models.iter().flat_map(|(_, entries)| entries) {
         if *entry == ModelEntry::Other && !name.ends_with("._extra_state") {
@@ -138,15 +197,16 @@ fn refuse_options(shard: &Shard) -> Result<()> {
 
 /// `args` may be silent, but must not contradict.
 fn check_args(shard: &Shard, shape: &ModelShape, parallel: Parallel) -> Result<()> {
+    let slots = noop_layers(shard).map(|noop| shape.num_layers.saturating_add(noop));
     let table = [
-        ("tensor_model_parallel_size", u64::from(parallel.tp())),
-        ("pipeline_model_parallel_size", u64::from(parallel.pp())),
-        ("num_layers", shape.num_layers),
-        ("hidden_size", shape.hidden_size),
-        ("num_attention_heads", shape.num_attention_heads),
+        ("tensor_model_parallel_size", Some(u64::from(parallel.tp()))),
+        ("pipeline_model_parallel_size", Some(u64::from(parallel.pp()))),
+        ("num_layers", slots),
+        ("hidden_size", Some(shape.hidden_size)),
+        ("num_attention_heads", Some(shape.num_attention_heads)),
     ];
     for (name, wanted) in table {
-        if let Some(found) = shard.args.count(name)
+        if let (Some(found), Some(wanted)) = (shard.args.count(name), wanted)
             && found != wanted
         {
             return Err(Error::bad(

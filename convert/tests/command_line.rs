@@ -130,7 +130,7 @@ fn without_a_dtype_the_result_is_fp16_with_a_warning() {
     assert!(output.status.success());
     assert!(stderr(&output).starts_with("warning: without --params-dtype the tensors are cast to fp16"));
     let shard = convert::shard::Shard::open(&save.join("iter_0000001/mp_rank_00/model_optim_rng.pt")).unwrap();
-    assert!(shard.tensors().values().all(|t| t.storage == "HalfStorage"));
+    assert!(shard.tensors().flatten().all(|(_, t)| t.storage == "HalfStorage"));
 }
 
 #[test]
@@ -314,8 +314,8 @@ fn bad_models_are_refused_with_a_sentence_and_nothing_is_written() {
     });
     spoilt("cannot open", |hf| fs::remove_file(hf.join("config.json")).unwrap());
     spoilt("is no valid JSON object", |hf| fs::write(hf.join("config.json"), "{").unwrap());
-    spoilt("model_type `qwen3` (its norm on q and k) is not supported yet", |hf| {
-        replace(&hf.join("config.json"), "qwen2", "qwen3")
+    spoilt("model_type `qwen3_moe` (mixture of experts) is not supported yet", |hf| {
+        replace(&hf.join("config.json"), "qwen2", "qwen3_moe")
     });
     spoilt("model_type `mixtral` (mixture of experts)", |hf| replace(&hf.join("config.json"), "qwen2", "mixtral"));
     spoilt("element type `F64`", |hf| {
@@ -357,20 +357,25 @@ fn wrong_command_lines_end_with_code_2_and_name_the_nearest() {
     let (hf, save) = (lab.hf(), lab.path("out"));
     let base: Vec<String> = to_mcore(&hf, &save, "2", "2").iter().map(|a| (*a).to_owned()).collect();
     let table: &[(&[&str], &str)] = &[
-        (&["--num-layer-list", "2,2"], "`--num-layer-list` is not supported yet"),
-        (&["--noop-layers=1"], "`--noop-layers` is not supported yet"),
+        (&["--num-layer-list", "2,3"], "num_layer_list 2,3 does not deal 4 layers to 2 stages"),
+        (&["--num-layer-list", "2,x"], "not of the form N,N,…"),
+        (&["--noop-layers=1"], "pp 2 does not divide num_hidden_layers + no-op layers = 5"),
+        (&["--noop-layers", "1,9"], "noop_layers names slot 9; there are slots 0 to 5"),
         (
-            &["--num-layers-per-virtual-pipeline-stage", "1"],
-            "`--num-layers-per-virtual-pipeline-stage` is not supported yet",
+            &["--num-layers-per-virtual-pipeline-stage", "2"],
+            "num_layers_per_virtual_pipeline_stage 2 does not cut a stage's 2 layers into several chunks",
         ),
+        (&["--emulate-fp16"], "`--emulate-fp16` only has a meaning with `--save-model-type hf`"),
+        (&["--verify", "--only-shard", "0,0", "--out", "x"], "`--verify` compares a whole checkpoint"),
+        (&["--convention", "v2", "--make-vocab-size-divisible-by", "8"], "and convention v2 does not pad"),
         (&["--target-expert-parallel-size", "2"], "`--target-expert-parallel-size` is not supported yet"),
         (&["--spec", "a", "b"], "`--spec` is not supported yet"),
         (&["--param-dtype", "bf16"], "a similar argument exists: '--params-dtype'"),
-        (&["--model-type-hf", "qwen3"], "`--model-type-hf qwen3` is not supported yet"),
+        (&["--model-type-hf", "chatglm3"], "`--model-type-hf chatglm3` is not supported yet"),
         (&["--model-type", "BERT"], "`--model-type BERT` is not supported yet"),
         (&["--only-shard", "2,0", "--out", "x"], "shard 2,0 lies outside tp x pp = 2 x 2"),
         (&["--only-shard", "1"], "not of the form TP,PP"),
-        (&["--iteration", "3"], "only have a meaning with `--save-model-type hf`"),
+        (&["--iteration", "3"], "`--iteration` only has a meaning with `--load-model-type mg`"),
     ];
     for (extra, expected) in table {
         let output = program().args(&base).args(*extra).output().unwrap();
@@ -422,7 +427,33 @@ fn checkpoints_that_are_not_whole_are_refused_with_the_reason() {
     let shard = mcore.join("iter_0000001/mp_rank_01_001/model_optim_rng.pt");
     let whole = fs::read(&shard).unwrap();
     fs::remove_file(&shard).unwrap();
-    check(&mcore, "is incomplete: `mp_rank_01_001/model_optim_rng.pt` is missing", "choose another iteration");
+    let missing = "is incomplete: `mp_rank_01_001/model_optim_rng.pt` is missing";
+    check(&mcore, missing, "its tracker is there, so whoever wrote it was interrupted");
+    // The reference writes stage by stage: where it was interrupted, no name tells of the last stage.
+    let stage =
+        ["mp_rank_00_001", "mp_rank_01_001"].map(|rank| (mcore.join("iter_0000001").join(rank), lab.path(rank)));
+    for (from, to) in &stage {
+        fs::rename(from, to).unwrap();
+    }
+    check(&mcore, "is incomplete: `mp_rank_00_001/model_optim_rng.pt` is missing", "write or fetch it again");
+    let tracker = mcore.join("latest_checkpointed_iteration.txt");
+    fs::write(&tracker, "2").unwrap();
+    check(&mcore, "iter_0000002", "");
+    fs::write(&tracker, "1").unwrap();
+    for (to, from) in &stage {
+        fs::rename(from, to).unwrap();
+    }
+    // A rank of another iteration among those of this one.
+    fs::create_dir(mcore.join("iter_0000003")).unwrap();
+    for rank in fs::read_dir(mcore.join("iter_0000001")).unwrap().flatten() {
+        let to = mcore.join("iter_0000003").join(rank.file_name());
+        fs::create_dir(&to).unwrap();
+        fs::write(to.join("model_optim_rng.pt"), &whole).unwrap();
+    }
+    fs::write(&tracker, "3").unwrap();
+    check(&mcore, "is of iteration 1, but lies below iteration 3", "from the node that wrote it");
+    fs::remove_dir_all(mcore.join("iter_0000003")).unwrap();
+    fs::write(&tracker, "1").unwrap();
     for cut in [0, 10, whole.len() / 2, whole.len() - 1] {
         fs::write(&shard, &whole[..cut]).unwrap();
         check(&mcore, "is no intact checkpoint archive", "half written");

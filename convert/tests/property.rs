@@ -8,13 +8,15 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use common::{Tensors, Words};
-use convert::matrix::{Matrix, emit};
+use convert::matrix::{Cast, Matrix, emit};
+use convert::plan::compose::compose;
 use convert::plan::mcore::{self, Convention, Cut, Entry};
 use convert::plan::{Tensor, hf};
 use convert::progress::Silent;
 use convert::safetensors::{Header, HfModel};
+use convert::to_mcore::Source;
 use convert::{to_hf, to_mcore};
-use model::{Dtype, ModelShape, Parallel};
+use model::{Deal, Dtype, ModelShape, Parallel};
 use proptest::prelude::*;
 
 /// Rows of little-endian elements, two bytes each.
@@ -25,29 +27,65 @@ fn random_case(seed: u64) -> (ModelShape, Cut) {
     let mut w = Words(seed);
     let tp = 1 << w.below(4);
     let pp = 1 + w.below(4);
-    let groups = tp * (1 + w.below(3));
-    let heads = groups * (1 + w.below(7));
-    let kv_channels = 1 + w.below(5);
+    let groups = tp * (1 + w.below(2));
+    let heads = groups * (1 + w.below(16));
+    let model_type = ["qwen2", "qwen3", "llama"][usize::try_from(w.below(3)).unwrap()];
+    let (num_layers, deal) = random_deal(&mut w, pp);
     let shape = ModelShape {
-        model_type: if w.below(3) == 0 { "llama" } else { "qwen2" }.to_owned(),
+        model_type: model_type.to_owned(),
         hidden_size: 1 + w.below(12),
         ffn_hidden_size: tp * (1 + w.below(5)),
-        num_layers: pp * (1 + w.below(2)),
+        num_layers,
         num_attention_heads: heads,
         num_query_groups: groups,
-        kv_channels,
+        kv_channels: 1 + w.below(3),
         vocab_size: 1 + w.below(90),
         max_position_embeddings: 32,
         rope_theta: 1e4,
         rms_norm_eps: 1e-6,
         tied: w.below(2) == 0,
-        qkv_bias: false,
-        qk_norm: false,
+        qkv_bias: model_type == "qwen2",
+        qk_norm: model_type == "qwen3",
         dtype: Dtype::Bf16,
     };
-    let shape = ModelShape { qkv_bias: shape.model_type == "qwen2", ..shape };
     let parallel = Parallel::new(u32::try_from(tp).unwrap(), u32::try_from(pp).unwrap()).unwrap();
-    (shape, Cut { parallel, divisor: 1 + w.below(20), convention: Convention::V1 })
+    let convention =
+        if shape.vocab_size.is_multiple_of(tp) && w.below(3) == 0 { Convention::V2 } else { Convention::V1 };
+    let divisor = if convention == Convention::V1 { 1 + w.below(20) } else { 1 };
+    (shape, Cut { parallel, deal, divisor, convention })
+}
+
+/// Three to seven layers, or more where stages want them, and a way to deal them.
+fn random_deal(w: &mut Words, pp: u64) -> (u64, Deal) {
+    match w.below(4) {
+        0 => {
+            let list: Vec<u64> = (0..pp).map(|_| 1 + w.below(3)).collect();
+            (list.iter().sum(), Deal { list: Some(list), ..Deal::default() })
+        }
+        1 if pp > 1 => {
+            let (per_chunk, rounds) = (1 + w.below(2), 2 + w.below(2));
+            let total = pp * per_chunk * rounds;
+            let noop = random_noop(w, total);
+            (total - noop.len() as u64, Deal { per_chunk: Some(per_chunk), noop, ..Deal::default() })
+        }
+        2 => {
+            let total = pp * (3 + w.below(5)).div_ceil(pp).max(2);
+            let noop = random_noop(w, total);
+            (total - noop.len() as u64, Deal { noop, ..Deal::default() })
+        }
+        _ => (pp * (3 + w.below(5)).div_ceil(pp), Deal::default()),
+    }
+}
+
+fn random_noop(w: &mut Words, total: u64) -> Vec<u64> {
+    let mut noop: Vec<u64> = (0..w.below(3)).map(|_| w.below(total)).collect();
+    noop.sort_unstable();
+    noop.dedup();
+    noop.truncate(usize::try_from(total - 1).unwrap());
+    if w.below(2) == 0 {
+        noop.reverse();
+    }
+    noop
 }
 
 fn random_tensors(s: &ModelShape, seed: u64) -> Tensors {
@@ -98,39 +136,75 @@ fn padded(mut rows: Rows, unit: usize) -> Rows {
     rows
 }
 
-/// What a shard must hold, by the plain way.
-fn plain_shard(tensors: &Tensors, s: &ModelShape, cut: &Cut, tp: usize, pp: usize) -> BTreeMap<String, Vec<u8>> {
+/// Which layer is at which place of which virtual stage: one slot after another, by division.
+fn plain_places(s: &ModelShape, cut: &Cut, pp: u64) -> Vec<Vec<(u64, u64)>> {
+    let stages = u64::from(cut.parallel.pp());
+    if let Some(list) = &cut.deal.list {
+        let before: u64 = list.iter().take(usize::try_from(pp).unwrap()).sum();
+        return vec![(0..list[usize::try_from(pp).unwrap()]).map(|place| (place, before + place)).collect()];
+    }
+    let total = s.num_layers + cut.deal.noop.len() as u64;
+    let width = cut.deal.per_chunk.unwrap_or(total / stages);
+    let mut chunks = vec![Vec::new(); usize::try_from(total / stages / width).unwrap()];
+    let mut layer = 0;
+    for slot in 0..total {
+        if cut.deal.noop.contains(&slot) {
+            continue;
+        }
+        if slot / width % stages == pp {
+            chunks[usize::try_from(slot / (width * stages)).unwrap()].push((slot % width, layer));
+        }
+        layer += 1;
+    }
+    chunks
+}
+
+/// What a shard must hold by virtual stage, by the plain way.
+fn plain_shard(
+    tensors: &Tensors,
+    s: &ModelShape,
+    cut: &Cut,
+    tp: usize,
+    pp: usize,
+) -> BTreeMap<(usize, String), Vec<u8>> {
     let size = usize::try_from(cut.parallel.tp()).unwrap();
     let stages = usize::try_from(cut.parallel.pp()).unwrap();
-    let unit = usize::try_from(cut.divisor).unwrap() * size;
-    let layers = usize::try_from(s.num_layers).unwrap() / stages;
+    let unit = if cut.convention == Convention::V2 { 1 } else { usize::try_from(cut.divisor).unwrap() * size };
+    let places = plain_places(s, cut, pp as u64);
     let mut out = BTreeMap::new();
-    let mut put = |name: String, rows: Rows| out.insert(name, rows.concat());
+    let mut put = |chunk: usize, name: String, rows: Rows| out.insert((chunk, name), rows.concat());
     let embedding = padded(rows_of(tensors, "model.embed_tokens.weight"), unit);
     if pp == 0 {
-        put("embedding.word_embeddings.weight".into(), chunk(&embedding, tp, size));
+        put(0, "embedding.word_embeddings.weight".into(), chunk(&embedding, tp, size));
     }
-    for local in 0..layers {
-        let l = pp * layers + local;
-        let of = |rest: &str| rows_of(tensors, &format!("model.layers.{l}.{rest}"));
-        let mut add = |rest: &str, rows: Rows| put(format!("decoder.layers.{local}.{rest}"), rows);
-        add("input_layernorm.weight", of("input_layernorm.weight"));
-        add("pre_mlp_layernorm.weight", of("post_attention_layernorm.weight"));
-        add("self_attention.linear_proj.weight", columns(&of("self_attn.o_proj.weight"), tp, size));
-        add("mlp.linear_fc2.weight", columns(&of("mlp.down_proj.weight"), tp, size));
-        let fc1 = [chunk(&of("mlp.gate_proj.weight"), tp, size), chunk(&of("mlp.up_proj.weight"), tp, size)].concat();
-        add("mlp.linear_fc1.weight", fc1);
-        add("self_attention.linear_qkv.weight", chunk(&qkv(tensors, s, l as u64, "weight"), tp, size));
-        if s.qkv_bias {
-            add("self_attention.linear_qkv.bias", chunk(&qkv(tensors, s, l as u64, "bias"), tp, size));
+    for (virtual_stage, held) in places.iter().enumerate() {
+        for (place, l) in held {
+            let of = |rest: &str| rows_of(tensors, &format!("model.layers.{l}.{rest}"));
+            let mut add = |rest: &str, rows: Rows| put(virtual_stage, format!("decoder.layers.{place}.{rest}"), rows);
+            add("input_layernorm.weight", of("input_layernorm.weight"));
+            add("pre_mlp_layernorm.weight", of("post_attention_layernorm.weight"));
+            add("self_attention.linear_proj.weight", columns(&of("self_attn.o_proj.weight"), tp, size));
+            add("mlp.linear_fc2.weight", columns(&of("mlp.down_proj.weight"), tp, size));
+            let fc1 =
+                [chunk(&of("mlp.gate_proj.weight"), tp, size), chunk(&of("mlp.up_proj.weight"), tp, size)].concat();
+            add("mlp.linear_fc1.weight", fc1);
+            add("self_attention.linear_qkv.weight", chunk(&qkv(tensors, s, *l, "weight"), tp, size));
+            if s.qkv_bias {
+                add("self_attention.linear_qkv.bias", chunk(&qkv(tensors, s, *l, "bias"), tp, size));
+            }
+            if s.qk_norm {
+                add("self_attention.q_layernorm.weight", of("self_attn.q_norm.weight"));
+                add("self_attention.k_layernorm.weight", of("self_attn.k_norm.weight"));
+            }
         }
     }
     if pp + 1 == stages {
-        put("decoder.final_layernorm.weight".into(), rows_of(tensors, "model.norm.weight"));
+        let last = places.len() - 1;
+        put(last, "decoder.final_layernorm.weight".into(), rows_of(tensors, "model.norm.weight"));
         if !s.tied {
-            put("output_layer.weight".into(), chunk(&padded(rows_of(tensors, "lm_head.weight"), unit), tp, size));
+            put(last, "output_layer.weight".into(), chunk(&padded(rows_of(tensors, "lm_head.weight"), unit), tp, size));
         } else if stages > 1 {
-            put("output_layer.weight".into(), chunk(&embedding, tp, size));
+            put(last, "output_layer.weight".into(), chunk(&embedding, tp, size));
         }
     }
     out
@@ -138,7 +212,7 @@ fn plain_shard(tensors: &Tensors, s: &ModelShape, cut: &Cut, tp: usize, pp: usiz
 
 fn filled<'a, S: std::fmt::Debug>(tensor: &Tensor<S>, resolve: &dyn Fn(&S) -> convert::Result<Matrix<'a>>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    emit(tensor, Dtype::Bf16, resolve, &mut |run| {
+    emit(tensor, Cast::to(Dtype::Bf16), resolve, &mut |run| {
         bytes.extend_from_slice(run);
         Ok(())
     })
@@ -147,49 +221,93 @@ fn filled<'a, S: std::fmt::Debug>(tensor: &Tensor<S>, resolve: &dyn Fn(&S) -> co
     bytes
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+/// The shards of a cut, planned from the model's tensors.
+type Shards = BTreeMap<hf::ShardTensor, common::Content>;
 
-    #[test]
-    fn plans_equal_the_plain_way_and_lead_back(seed in any::<u64>()) {
-        let (s, cut) = random_case(seed);
-        cut.check(&s).unwrap();
-        let tensors = random_tensors(&s, seed);
-        let mut shards: BTreeMap<(u32, u32, String), common::Content> = BTreeMap::new();
-        let (mut embedding_rows, mut head_rows) = (Vec::new(), Vec::new());
-        for pp in 0..cut.parallel.pp() {
-            for tp in 0..cut.parallel.tp() {
-                let expected = plain_shard(&tensors, &s, &cut, tp as usize, pp as usize);
-                let mut found = BTreeMap::new();
-                for entry in mcore::shard(&s, &cut, tp, pp) {
+fn planned(tensors: &Tensors, s: &ModelShape, cut: &Cut) -> (Shards, hf::Held) {
+    let stages = cut.stages(s).unwrap();
+    let mut shards = Shards::new();
+    let mut held = hf::Held { parallel: cut.parallel, stages, embedding_rows: Vec::new(), head_rows: Vec::new() };
+    for pp in 0..cut.parallel.pp() {
+        for tp in 0..cut.parallel.tp() {
+            for (chunk, one) in (0..).zip(mcore::shard(s, cut, &held.stages.clone(), tp, pp)) {
+                for entry in one.entries {
                     let Entry::Tensor(tensor) = entry else { continue };
                     let bytes = filled(&tensor, &|name: &String| {
                         let (shape, bytes) = &tensors[name];
                         Ok(Matrix::contiguous(bytes, Dtype::Bf16, shape).unwrap())
                     });
                     match tensor.name.as_str() {
-                        "embedding.word_embeddings.weight" => embedding_rows.push(tensor.shape[0]),
-                        "output_layer.weight" => head_rows.push(tensor.shape[0]),
+                        mcore::EMBEDDING => held.embedding_rows.push(tensor.shape[0]),
+                        mcore::HEAD => held.head_rows.push(tensor.shape[0]),
                         _ => {}
                     }
-                    shards.insert((tp, pp, tensor.name.clone()), (tensor.shape, bytes.clone()));
-                    found.insert(tensor.name, bytes);
-                }
-                prop_assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
-                for (name, bytes) in &expected {
-                    prop_assert!(&found[name] == bytes, "{} of {},{}", name, tp, pp);
+                    shards.insert(hf::ShardTensor { tp, pp, chunk, name: tensor.name }, (tensor.shape, bytes));
                 }
             }
         }
-        let back = hf::from_shards(&s, cut.parallel, &embedding_rows, &head_rows);
+    }
+    (shards, held)
+}
+
+fn matrix<'a>(shards: &'a Shards, at: &hf::ShardTensor) -> Matrix<'a> {
+    let (shape, bytes) = &shards[at];
+    Matrix::contiguous(bytes, Dtype::Bf16, shape).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn plans_equal_the_plain_way_and_lead_back(seed in any::<u64>()) {
+        let (s, cut) = random_case(seed);
+        let tensors = random_tensors(&s, seed);
+        let (shards, held) = planned(&tensors, &s, &cut);
+        let mut count = 0;
+        for pp in 0..cut.parallel.pp() {
+            for tp in 0..cut.parallel.tp() {
+                for ((chunk, name), bytes) in plain_shard(&tensors, &s, &cut, tp as usize, pp as usize) {
+                    let at = hf::ShardTensor { tp, pp, chunk: u32::try_from(chunk).unwrap(), name };
+                    let found = shards.get(&at);
+                    prop_assert!(found.is_some_and(|(_, found)| *found == bytes), "{at:?} of {cut:?}");
+                    count += 1;
+                }
+            }
+        }
+        prop_assert_eq!(count, shards.len());
+        let back = hf::from_shards(&s, &held).unwrap();
         prop_assert_eq!(back.len(), tensors.len());
         for tensor in back {
-            let bytes = filled(&tensor, &|at: &hf::ShardTensor| {
-                let (shape, bytes) = &shards[&(at.tp, at.pp, at.name.clone())];
-                Ok(Matrix::contiguous(bytes, Dtype::Bf16, shape).unwrap())
-            });
+            let bytes = filled(&tensor, &|at| Ok(matrix(&shards, at)));
             prop_assert_eq!(&tensors[&tensor.name].0, &tensor.shape);
             prop_assert!(tensors[&tensor.name].1 == bytes, "{}", tensor.name);
+        }
+    }
+
+    #[test]
+    fn shards_of_one_layout_make_those_of_any_other(seed in any::<u64>()) {
+        let (s, cut) = random_case(seed);
+        let tensors = random_tensors(&s, seed);
+        let (shards, held) = planned(&tensors, &s, &cut);
+        let sources: BTreeMap<String, Tensor<hf::ShardTensor>> =
+            hf::from_shards(&s, &held).unwrap().into_iter().map(|t| (t.name.clone(), t)).collect();
+        let mut w = Words(seed ^ 0x77);
+        let tp = [1, 2, 4, 8].into_iter().filter(|tp| s.num_query_groups % tp == 0 && s.ffn_hidden_size % tp == 0);
+        let tp = tp.max_by_key(|tp| (w.below(4), *tp)).unwrap();
+        let parallel = Parallel::new(u32::try_from(tp).unwrap(), 2).unwrap();
+        let deal = Deal { list: Some(vec![1, s.num_layers - 1]), ..Deal::default() };
+        let other = Cut { parallel, deal, divisor: 1 + w.below(9), convention: Convention::V1 };
+        prop_assume!(s.num_layers > 1);
+        let stages = other.stages(&s).unwrap();
+        for (pp, tp) in (0..2).flat_map(|pp| (0..parallel.tp()).map(move |tp| (pp, tp))) {
+            let plain = plain_shard(&tensors, &s, &other, tp as usize, pp as usize);
+            let [chunk] = &mcore::shard(&s, &other, &stages, tp, pp)[..] else { panic!("one chunk") };
+            for entry in &chunk.entries {
+                let Entry::Tensor(tensor) = entry else { continue };
+                let made = compose(tensor, &|name| sources.get(name)).unwrap();
+                let bytes = filled(&made, &|at| Ok(matrix(&shards, at)));
+                prop_assert!(plain[&(0, tensor.name.clone())] == bytes, "{} of {cut:?}", tensor.name);
+            }
         }
     }
 }
@@ -205,15 +323,11 @@ fn files_lead_back_to_the_same_tensors() {
         let source = dir.path().join("hf");
         let tensors = common::write_model(&source, &s, seed, 1 + usize::try_from(seed % 2).unwrap());
         let model = HfModel::open(&source).unwrap();
-        let request = to_mcore::Request { model: &model, cut, dtype: s.dtype, tokenizer_model: Some("t".into()) };
+        let tokenizer_model = Some("t".into());
+        let request = to_mcore::Request { source: Source::Hf(&model), cut, dtype: s.dtype, tokenizer_model };
         to_mcore::convert(&request, &dir.path().join("mcore"), &Silent).unwrap();
-        let request = to_hf::Request {
-            load_dir: dir.path().join("mcore"),
-            iteration: Some(1),
-            hf_dir: source.clone(),
-            out: dir.path().join("back"),
-            dtype: None,
-        };
+        let (load_dir, out) = (dir.path().join("mcore"), dir.path().join("back"));
+        let request = to_hf::Request { iteration: Some(1), ..to_hf::Request::new(load_dir, source.clone(), out) };
         to_hf::convert(&request, &Silent).unwrap();
         let file = fs::read(dir.path().join("back/model.safetensors")).unwrap();
         let header = Header::parse(dir.path(), &file).unwrap();
@@ -241,16 +355,11 @@ fn casts_in_both_directions_equal_element_wise_casts() {
     let source = dir.path().join("hf");
     let tensors = common::write_model(&source, &s, 5, 1);
     let model = HfModel::open(&source).unwrap();
-    let cut = Cut { parallel: Parallel::new(2, 2).unwrap(), divisor: 1, convention: Convention::V1 };
-    let request = to_mcore::Request { model: &model, cut, dtype: Dtype::Bf16, tokenizer_model: None };
+    let cut = Cut::even(Parallel::new(2, 2).unwrap(), Convention::V1);
+    let request = to_mcore::Request { source: Source::Hf(&model), cut, dtype: Dtype::Bf16, tokenizer_model: None };
     to_mcore::convert(&request, &dir.path().join("mcore"), &Silent).unwrap();
-    let request = to_hf::Request {
-        load_dir: dir.path().join("mcore"),
-        iteration: None,
-        hf_dir: source,
-        out: dir.path().join("back"),
-        dtype: Some(Dtype::Fp16),
-    };
+    let (load_dir, out) = (dir.path().join("mcore"), dir.path().join("back"));
+    let request = to_hf::Request { dtype: Some(Dtype::Fp16), ..to_hf::Request::new(load_dir, source, out) };
     to_hf::convert(&request, &Silent).unwrap();
     let file = fs::read(dir.path().join("back/model.safetensors")).unwrap();
     for t in Header::parse(dir.path(), &file).unwrap().tensors {

@@ -12,6 +12,7 @@ use convert::plan::mcore::{Convention, Cut};
 use convert::progress::Silent;
 use convert::safetensors::HfModel;
 use convert::shard::{ModelEntry, Shard};
+use convert::to_mcore::Source;
 use convert::zip::Writer as Zipper;
 use convert::{to_hf, to_mcore};
 use model::Parallel;
@@ -125,8 +126,8 @@ fn other_writers_forms_lead_back_to_the_same_model() {
     let source = dir.path().join("hf");
     let tensors = common::write_model(&source, &s, 11, 1);
     let model = HfModel::open(&source).unwrap();
-    let cut = Cut { parallel: Parallel::new(2, 2).unwrap(), divisor: 1, convention: Convention::V1 };
-    let request = to_mcore::Request { model: &model, cut, dtype: s.dtype, tokenizer_model: None };
+    let cut = Cut::even(Parallel::new(2, 2).unwrap(), Convention::V1);
+    let request = to_mcore::Request { source: Source::Hf(&model), cut, dtype: s.dtype, tokenizer_model: None };
     to_mcore::convert(&request, &dir.path().join("mcore"), &Silent).unwrap();
     for (form, name) in [(Form::Adapter, "adapter"), (Form::Parameter, "parameter"), (Form::View, "view")] {
         let target = dir.path().join(name);
@@ -136,8 +137,7 @@ fn other_writers_forms_lead_back_to_the_same_model() {
         }
         fs::write(target.join("latest_checkpointed_iteration.txt"), "7\n").unwrap();
         let out = dir.path().join(format!("{name}-hf"));
-        let request =
-            to_hf::Request { load_dir: target, iteration: None, hf_dir: source.clone(), out: out.clone(), dtype: None };
+        let request = to_hf::Request::new(target, source.clone(), out.clone());
         to_hf::convert(&request, &Silent).unwrap();
         let file = fs::read(out.join("model.safetensors")).unwrap();
         let header = convert::safetensors::Header::parse(&out, &file).unwrap();

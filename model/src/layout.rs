@@ -4,6 +4,7 @@
 //! core_v0.12.1 (rank order `tp-cp-ep-dp-pp`: tensor fastest, pipeline slowest).
 
 use crate::shape::ModelShape;
+use crate::stages::Deal;
 
 /// Tensor- and pipeline-parallel sizes, each at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +57,58 @@ pub enum LayoutError {
         /// Pipeline-parallel size.
         pp: u32,
     },
+    /// A list of layers does not have one number for each stage, or not this sum.
+    #[error("num_layer_list {} does not deal {layers} layers to {stages} stages", joined(list, ","))]
+    List {
+        /// The list asked for.
+        list: Vec<u64>,
+        /// Pipeline stages.
+        stages: u64,
+        /// Layers of the model.
+        layers: u64,
+    },
+    /// A stage's layers cannot be cut into chunks of this size.
+    #[error("{}", chunk_message(*per_chunk, *stages, *per_stage))]
+    Chunk {
+        /// The size asked for.
+        per_chunk: u64,
+        /// Pipeline stages.
+        stages: u64,
+        /// Layers of a stage.
+        per_stage: u64,
+        /// All sizes up to 64 that would do.
+        fitting: Vec<u64>,
+    },
+    /// A slot without a layer that does not exist, or is named twice.
+    #[error("noop_layers names slot {slot}{}", if *twice { " twice".to_owned() } else { format!("; there are slots 0 to {}", total.saturating_sub(1)) })]
+    Noop {
+        /// The slot.
+        slot: u64,
+        /// Slots of the model.
+        total: u64,
+        /// Whether it is named twice.
+        twice: bool,
+    },
+    /// Two ways to deal layers that cannot be combined.
+    #[error("{one} and {other} exclude each other")]
+    Exclusive {
+        /// One of them.
+        one: &'static str,
+        /// The other.
+        other: &'static str,
+    },
+}
+
+fn joined(list: &[u64], between: &str) -> String {
+    list.iter().map(u64::to_string).collect::<Vec<_>>().join(between)
+}
+
+fn chunk_message(per_chunk: u64, stages: u64, per_stage: u64) -> String {
+    let what = "num_layers_per_virtual_pipeline_stage";
+    if stages == 1 {
+        return format!("{what} needs more than one pipeline stage");
+    }
+    format!("{what} {per_chunk} does not cut a stage's {per_stage} layers into several chunks")
 }
 
 impl LayoutError {
@@ -63,10 +116,18 @@ impl LayoutError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::DoesNotDivide { what, fitting, .. } => {
-                let list: Vec<String> = fitting.iter().map(u64::to_string).collect();
-                Some(format!("{what} may be {}", list.join(", ")))
+            Self::DoesNotDivide { what, fitting, .. } => Some(format!("{what} may be {}", joined(fitting, ", "))),
+            Self::List { stages, layers, .. } if layers >= stages && *stages <= 64 => {
+                let (each, more) = (layers / stages, layers % stages);
+                let even: Vec<u64> = (0..*stages).map(|stage| each + u64::from(stage < more)).collect();
+                let example = joined(&even, ",");
+                Some(format!("give {stages} numbers of at least 1 that add up to {layers}, such as {example}"))
             }
+            Self::Chunk { fitting, .. } if !fitting.is_empty() => {
+                Some(format!("num_layers_per_virtual_pipeline_stage may be {}", joined(fitting, ", ")))
+            }
+            Self::Chunk { .. } | Self::Exclusive { .. } => Some("leave it out".to_owned()),
+            Self::List { .. } | Self::Noop { .. } => None,
             Self::WorldSize { tp, pp, .. } => {
                 Some(format!("use a multiple of {} ranks", u64::from(*tp) * u64::from(*pp)))
             }
@@ -116,8 +177,17 @@ impl Parallel {
     /// [`LayoutError::DoesNotDivide`] for the first dimension (query groups,
     /// heads, FFN width, layers) that is not divided, with the sizes that are.
     pub fn check(self, shape: &ModelShape) -> Result<(), LayoutError> {
+        self.check_tensors(shape)?;
+        Deal::default().check(self.pp, shape.num_layers)
+    }
+
+    /// Checks that the tensor-parallel size cuts the tensors of `shape` evenly.
+    ///
+    /// # Errors
+    ///
+    /// [`LayoutError::DoesNotDivide`] for the first of query groups, heads and FFN width that is not divided.
+    pub fn check_tensors(self, shape: &ModelShape) -> Result<(), LayoutError> {
         let tp = u64::from(self.tp);
-        let pp = u64::from(self.pp);
         let tp_dims = [
             ("num_key_value_heads", shape.num_query_groups),
             ("num_attention_heads", shape.num_attention_heads),
@@ -128,16 +198,6 @@ impl Parallel {
                 let fitting = (1..=64).filter(|t| tp_dims.iter().all(|(_, n)| n % t == 0)).collect();
                 return Err(LayoutError::DoesNotDivide { what: "tp", size: tp, dimension, of, fitting });
             }
-        }
-        if !shape.num_layers.is_multiple_of(pp) {
-            let fitting = (1..=64).filter(|p| shape.num_layers.is_multiple_of(*p)).collect();
-            return Err(LayoutError::DoesNotDivide {
-                what: "pp",
-                size: pp,
-                dimension: "num_hidden_layers",
-                of: shape.num_layers,
-                fitting,
-            });
         }
         Ok(())
     }

@@ -12,6 +12,7 @@ pub mod layout;
 pub mod node;
 pub mod retries;
 pub mod shape;
+pub mod stages;
 
 pub use attempt::{
     Attempt, AttemptState, AttemptSummary, Cause, Drain, Failure, FileRecord, Outcome, Output, Seat, SeatEnd, SeatState,
@@ -27,6 +28,7 @@ pub use layout::{LayoutError, Parallel};
 pub use node::{Cordon, Liveness, Node, Purpose};
 pub use retries::Retries;
 pub use shape::{Dtype, ModelShape};
+pub use stages::{Deal, Stages};
 
 /// Milliseconds since the Unix epoch, as the controller's clock reads them.
 ///

@@ -111,6 +111,15 @@ impl Writer {
         self.tuple()
     }
 
+    /// A list of ints.
+    pub fn list(&mut self, values: &[u64]) -> &mut Self {
+        self.op(b']').mark();
+        for value in values {
+            self.count(*value);
+        }
+        self.op(b'e')
+    }
+
     /// ().
     pub fn empty_tuple(&mut self) -> &mut Self {
         self.op(b')')

@@ -1,8 +1,9 @@
 //! The Hugging Face side: names, shapes, and how shards make up each tensor.
 
-use model::{ModelShape, Parallel};
+use model::{ModelShape, Parallel, Stages};
 
-use super::{Block, Part, Tensor};
+use super::layer::{Rule, Stored, Width, group_rows, stored};
+use super::{Block, Part, Tensor, mcore};
 
 /// Name of the token embedding.
 pub const EMBEDDING: &str = "model.embed_tokens.weight";
@@ -20,124 +21,125 @@ pub fn layer(l: u64, rest: &str) -> String {
 /// All tensors of a model with their shapes, in the order of its modules.
 #[must_use]
 pub fn tensors(s: &ModelShape) -> Vec<(String, Vec<u64>)> {
-    let (h, f) = (s.hidden_size, s.ffn_hidden_size);
-    let (q, kv) = (s.num_attention_heads * s.kv_channels, s.num_query_groups * s.kv_channels);
-    let mut all = vec![(EMBEDDING.to_owned(), vec![s.vocab_size, h])];
+    let vocabulary = vec![s.vocab_size, s.hidden_size];
+    let of_layer = stored(s);
+    let mut all = vec![(EMBEDDING.to_owned(), vocabulary.clone())];
     for l in 0..s.num_layers {
-        for (name, rows) in [("q", q), ("k", kv), ("v", kv)] {
-            all.push((layer(l, &format!("self_attn.{name}_proj.weight")), vec![rows, h]));
-            if s.qkv_bias {
-                all.push((layer(l, &format!("self_attn.{name}_proj.bias")), vec![rows]));
-            }
-        }
-        all.push((layer(l, "self_attn.o_proj.weight"), vec![h, q]));
-        all.push((layer(l, "mlp.gate_proj.weight"), vec![f, h]));
-        all.push((layer(l, "mlp.up_proj.weight"), vec![f, h]));
-        all.push((layer(l, "mlp.down_proj.weight"), vec![h, f]));
-        all.push((layer(l, "input_layernorm.weight"), vec![h]));
-        all.push((layer(l, "post_attention_layernorm.weight"), vec![h]));
+        all.extend(of_layer.iter().map(|one| (layer(l, one.name), one.shape.clone())));
     }
-    all.push((NORM.to_owned(), vec![h]));
+    all.push((NORM.to_owned(), vec![s.hidden_size]));
     if !s.tied {
-        all.push((HEAD.to_owned(), vec![s.vocab_size, h]));
+        all.push((HEAD.to_owned(), vocabulary));
     }
     all
 }
 
 /// A tensor of one shard.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShardTensor {
     /// Tensor-parallel rank.
     pub tp: u32,
     /// Pipeline stage.
     pub pp: u32,
+    /// Which of the stage's virtual stages.
+    pub chunk: u32,
     /// Name inside the shard.
     pub name: String,
 }
 
-/// How all tensors of a model are put together again from its shards.
+/// How a checkpoint is cut, as its shards show it.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Tensor- and pipeline-parallel sizes.
+    pub parallel: Parallel,
+    /// Which layers are where.
+    pub stages: Stages,
+    /// Rows of the embedding on each tensor-parallel rank.
+    pub embedding_rows: Vec<u64>,
+    /// Rows of the output layer on each; empty where there is none.
+    pub head_rows: Vec<u64>,
+}
+
+/// How all tensors of a model are put together again from its shards, in module order.
 ///
-/// `embedding_rows` and `head_rows` are the rows that each tensor-parallel rank
-/// holds; rows at and beyond the vocabulary are padding and left out. In module order.
+/// Rows at and beyond the vocabulary are padding and left out. `None` where a layer is in no stage.
 #[must_use]
-pub fn from_shards(
-    s: &ModelShape,
-    parallel: Parallel,
-    embedding_rows: &[u64],
-    head_rows: &[u64],
-) -> Vec<Tensor<ShardTensor>> {
-    let last = parallel.pp() - 1;
-    let per_stage = s.num_layers / u64::from(parallel.pp());
-    tensors(s)
-        .into_iter()
-        .map(|(name, shape)| {
-            let blocks = match name.as_str() {
-                EMBEDDING => vocabulary(s, "embedding.word_embeddings.weight", 0, embedding_rows),
-                HEAD => vocabulary(s, "output_layer.weight", last, head_rows),
-                NORM => vec![Block::rows(at(0, last, "decoder.final_layernorm.weight"), 0, s.hidden_size, 1)],
-                _ => layer_blocks(s, parallel, per_stage, &name),
-            };
-            Tensor { name, shape, blocks }
-        })
-        .collect()
+pub fn from_shards(s: &ModelShape, held: &Held) -> Option<Vec<Tensor<ShardTensor>>> {
+    let last = held.parallel.pp() - 1;
+    let last_chunk = u32::try_from(held.stages.chunks_per_stage()).ok()?.checked_sub(1)?;
+    let vocabulary = vec![s.vocab_size, s.hidden_size];
+    let of_layer = stored(s);
+    let mut all = Vec::new();
+    let embedding = rows_of(s, &held.embedding_rows, 0, 0, mcore::EMBEDDING);
+    all.push(Tensor { name: EMBEDDING.to_owned(), shape: vocabulary.clone(), blocks: embedding });
+    for l in 0..s.num_layers {
+        let (pp, chunk, place) = held.stages.place(l)?;
+        let at = At { s, tp: held.parallel.tp(), pp, chunk, place };
+        for one in &of_layer {
+            all.push(Tensor { name: layer(l, one.name), shape: one.shape.clone(), blocks: at.blocks(one) });
+        }
+    }
+    let norm = ShardTensor { tp: 0, pp: last, chunk: last_chunk, name: mcore::NORM.to_owned() };
+    let blocks = vec![Block::rows(norm, 0, s.hidden_size, 1)];
+    all.push(Tensor { name: NORM.to_owned(), shape: vec![s.hidden_size], blocks });
+    if !s.tied {
+        let head = rows_of(s, &held.head_rows, last, last_chunk, mcore::HEAD);
+        all.push(Tensor { name: HEAD.to_owned(), shape: vocabulary, blocks: head });
+    }
+    Some(all)
 }
 
-fn at(tp: u32, pp: u32, name: impl Into<String>) -> ShardTensor {
-    ShardTensor { tp, pp, name: name.into() }
-}
-
-fn vocabulary(s: &ModelShape, name: &str, pp: u32, rows: &[u64]) -> Vec<Block<ShardTensor>> {
+fn rows_of(s: &ModelShape, rows: &[u64], pp: u32, chunk: u32, name: &str) -> Vec<Block<ShardTensor>> {
     let mut left = s.vocab_size;
     let mut blocks = Vec::new();
     for (tp, held) in (0..).zip(rows) {
         let take = left.min(*held);
         if take > 0 {
-            blocks.push(Block::rows(at(tp, pp, name), 0, take, s.hidden_size));
+            let at = ShardTensor { tp, pp, chunk, name: name.to_owned() };
+            blocks.push(Block::rows(at, 0, take, s.hidden_size));
         }
         left -= take;
     }
     blocks
 }
 
-fn layer_blocks(s: &ModelShape, parallel: Parallel, per_stage: u64, name: &str) -> Vec<Block<ShardTensor>> {
-    let rest = name.strip_prefix("model.layers.").unwrap_or(name);
-    let (number, rest) = rest.split_once('.').unwrap_or(("0", rest));
-    let l = number.parse::<u64>().unwrap_or(0);
-    let pp = u32::try_from(l / per_stage).unwrap_or(0);
-    let local = l % per_stage;
-    let tp = u64::from(parallel.tp());
-    let (h, f, d) = (s.hidden_size, s.ffn_hidden_size, s.kv_channels);
-    let heads = s.num_attention_heads / s.num_query_groups;
-    let source = |t: u32, rest: &str| at(t, pp, format!("decoder.layers.{local}.{rest}"));
-    let ranks = 0..parallel.tp();
-    let interleaved = |field: &str, skip: u64, rows: u64, width: u64| -> Vec<Block<ShardTensor>> {
-        let name = format!("self_attention.linear_qkv.{field}");
-        ranks
-            .clone()
-            .flat_map(|t| (0..s.num_query_groups / tp).map(move |j| (t, j)))
-            .map(|(t, j)| Block::rows(source(t, &name), (j * (heads + 2) + skip) * d, rows * d, width))
-            .collect()
-    };
-    let rows = |name: &str, first: u64, count: u64| -> Vec<Block<ShardTensor>> {
-        ranks.clone().map(|t| Block::rows(source(t, name), first, count, h)).collect()
-    };
-    let columns = |name: &str, width: u64| -> Vec<Block<ShardTensor>> {
-        let parts = ranks.clone().map(|t| Part { source: source(t, name), first: 0, width }).collect();
-        vec![Block { row: 0, rows: h, times: 1, parts }]
-    };
-    match rest {
-        "self_attn.q_proj.weight" => interleaved("weight", 0, heads, h),
-        "self_attn.k_proj.weight" => interleaved("weight", heads, 1, h),
-        "self_attn.v_proj.weight" => interleaved("weight", heads + 1, 1, h),
-        "self_attn.q_proj.bias" => interleaved("bias", 0, heads, 1),
-        "self_attn.k_proj.bias" => interleaved("bias", heads, 1, 1),
-        "self_attn.v_proj.bias" => interleaved("bias", heads + 1, 1, 1),
-        "self_attn.o_proj.weight" => columns("self_attention.linear_proj.weight", s.num_attention_heads * d / tp),
-        "mlp.gate_proj.weight" => rows("mlp.linear_fc1.weight", 0, f / tp),
-        "mlp.up_proj.weight" => rows("mlp.linear_fc1.weight", f / tp, f / tp),
-        "mlp.down_proj.weight" => columns("mlp.linear_fc2.weight", f / tp),
-        "input_layernorm.weight" => vec![Block::rows(source(0, "input_layernorm.weight"), 0, h, 1)],
-        "post_attention_layernorm.weight" => vec![Block::rows(source(0, "pre_mlp_layernorm.weight"), 0, h, 1)],
-        other => unreachable!("`{other}` is no name that `tensors` gives"),
+/// Where a layer is.
+struct At<'a> {
+    s: &'a ModelShape,
+    tp: u32,
+    pp: u32,
+    chunk: u32,
+    place: u64,
+}
+
+impl At<'_> {
+    fn blocks(&self, one: &Stored) -> Vec<Block<ShardTensor>> {
+        let (s, ranks, size) = (self.s, 0..self.tp, u64::from(self.tp));
+        let name = format!("decoder.layers.{}.{}", self.place, one.row.mcore);
+        let source = |tp| ShardTensor { tp, pp: self.pp, chunk: self.chunk, name: name.clone() };
+        match one.row.rule {
+            Rule::Whole(_, width) => vec![Block::rows(source(0), 0, width.of(s), 1)],
+            Rule::Columns(_, width) => {
+                let part = |tp| Part { source: source(tp), first: 0, width: width.of(s) / size };
+                vec![Block { row: 0, rows: s.hidden_size, times: 1, parts: ranks.map(part).collect() }]
+            }
+            Rule::Stacked(_, height) => {
+                let share = height.of(s) / size;
+                let first = one.part as u64 * share;
+                ranks.map(|tp| Block::rows(source(tp), first, share, s.hidden_size)).collect()
+            }
+            Rule::Interleaved(_, width) => {
+                let of_group = group_rows(s);
+                let group: u64 = of_group.iter().map(|(_, rows)| rows).sum();
+                let (skip, rows) = of_group[one.part.min(2)];
+                let width = if matches!(width, Width::One) { 1 } else { width.of(s) };
+                let of_rank = |tp| {
+                    let source = source(tp);
+                    (0..s.num_query_groups / size)
+                        .map(move |j| Block::rows(source.clone(), j * group + skip, rows, width))
+                };
+                ranks.flat_map(of_rank).collect()
+            }
+        }
     }
 }

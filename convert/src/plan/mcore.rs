@@ -1,10 +1,19 @@
 //! The Megatron-core side: what one shard holds, and from which Hugging Face tensors.
 
-use model::{ModelShape, Parallel, layout::padded_vocab};
+use model::stages::Slot;
+use model::{Deal, ModelShape, Parallel, Stages, layout::padded_vocab};
 
 use super::hf::{self, layer};
+use super::layer::{Row, Rule, Width, group_rows, rows};
 use super::{Block, Part, Tensor};
 use crate::error::{Error, Result};
+
+/// The embedding's name.
+pub const EMBEDDING: &str = "embedding.word_embeddings.weight";
+/// The last norm's name.
+pub const NORM: &str = "decoder.final_layernorm.weight";
+/// The output layer's name.
+pub const HEAD: &str = "output_layer.weight";
 
 /// Whose habits a written shard follows; loaders accept both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,10 +26,12 @@ pub enum Convention {
 }
 
 /// How a model is cut and padded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut {
     /// Tensor- and pipeline-parallel sizes.
     pub parallel: Parallel,
+    /// How layers are dealt to the stages.
+    pub deal: Deal,
     /// The padded vocabulary is a multiple of this times tp.
     pub divisor: u64,
     /// Whose habits to follow.
@@ -32,21 +43,43 @@ const LARGEST_DIVISOR: u64 = 1 << 20;
 
 /// One entry of a shard's `model` dictionary, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Entry {
+pub enum Entry<S = String> {
     /// A tensor.
-    Tensor(Tensor<String>),
+    Tensor(Tensor<S>),
     /// An entry whose value is None.
     ExtraState(String),
 }
 
+/// One `model` dictionary of a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk<S = String> {
+    /// `model`, or `model0`, `model1`, … with virtual pipeline stages.
+    pub key: String,
+    /// Its entries in order.
+    pub entries: Vec<Entry<S>>,
+}
+
+/// The key of a chunk.
+#[must_use]
+pub fn chunk_key(chunk: u32, of: usize) -> String {
+    if of == 1 { "model".to_owned() } else { format!("model{chunk}") }
+}
+
 impl Cut {
-    /// Checks that the cut fits the model.
+    /// Equal blocks of layers, vocabulary padded to a multiple of tp.
+    #[must_use]
+    pub fn even(parallel: Parallel, convention: Convention) -> Self {
+        Self { parallel, deal: Deal::default(), divisor: 1, convention }
+    }
+
+    /// Checks that the cut fits the model, and deals its layers.
     ///
     /// # Errors
     ///
     /// A layout that does not divide the model, or an impossible divisor.
-    pub fn check(&self, shape: &ModelShape) -> Result<()> {
-        self.parallel.check(shape)?;
+    pub fn stages(&self, shape: &ModelShape) -> Result<Stages> {
+        self.parallel.check_tensors(shape)?;
+        let stages = Stages::new(self.parallel.pp(), shape.num_layers, &self.deal)?;
         if !(1..=LARGEST_DIVISOR).contains(&self.divisor) {
             return Err(Error::usage(format!(
                 "--make-vocab-size-divisible-by is {}, outside 1 to {LARGEST_DIVISOR}",
@@ -54,14 +87,17 @@ impl Cut {
             )));
         }
         let tp = u64::from(self.parallel.tp());
-        if self.convention == Convention::V2 && !shape.vocab_size.is_multiple_of(tp) {
-            return Err(Error::usage(format!(
-                "tp {tp} does not divide vocab_size = {}, and convention v2 does not pad",
-                shape.vocab_size
-            ))
-            .with_hint("use convention v1"));
+        if self.convention == Convention::V2 {
+            let why = if self.divisor != 1 {
+                format!("--make-vocab-size-divisible-by {} asks for padding", self.divisor)
+            } else if !shape.vocab_size.is_multiple_of(tp) {
+                format!("tp {tp} does not divide vocab_size = {}", shape.vocab_size)
+            } else {
+                return Ok(stages);
+            };
+            return Err(Error::usage(format!("{why}, and convention v2 does not pad")).with_hint("use convention v1"));
         }
-        Ok(())
+        Ok(stages)
     }
 
     /// Rows of the embedding over all ranks.
@@ -76,113 +112,130 @@ impl Cut {
 
 /// What the shard of tensor rank `tp` and stage `pp` holds, in order.
 ///
-/// The cut must have passed [`Cut::check`] and the ranks lie within it.
+/// `stages` must be the cut's, and the ranks lie within it.
 #[must_use]
-pub fn shard(s: &ModelShape, cut: &Cut, tp: u32, pp: u32) -> Vec<Entry> {
-    let per_stage = s.num_layers / u64::from(cut.parallel.pp());
+pub fn shard(s: &ModelShape, cut: &Cut, stages: &Stages, tp: u32, pp: u32) -> Vec<Chunk> {
+    let rank = Rank { s, cut, tp: u64::from(tp) };
+    let held = stages.chunks(pp);
     let (first, last) = (pp == 0, pp + 1 == cut.parallel.pp());
-    let mut entries = Vec::new();
-    if first {
-        entries.push(vocabulary(s, cut, tp, "embedding.word_embeddings.weight", hf::EMBEDDING));
-    }
-    for local in 0..per_stage {
-        push_layer(&mut entries, s, cut, tp, u64::from(pp) * per_stage + local, local);
-    }
-    if last {
-        entries.push(whole("decoder.final_layernorm.weight", hf::NORM, s.hidden_size));
-        if !s.tied {
-            entries.push(vocabulary(s, cut, tp, "output_layer.weight", hf::HEAD));
-        } else if !first {
-            // A tied model's last stage keeps a copy of the embedding that lives on the first.
-            entries.push(vocabulary(s, cut, tp, "output_layer.weight", hf::EMBEDDING));
+    (0..)
+        .zip(held)
+        .map(|(chunk, slots)| {
+            let ends =
+                Ends { first: first && chunk == 0, last: last && chunk as usize + 1 == held.len(), alone: first };
+            Chunk { key: chunk_key(chunk, held.len()), entries: rank.chunk(slots, ends) }
+        })
+        .collect()
+}
+
+/// Which ends of the model a chunk has.
+#[derive(Clone, Copy)]
+struct Ends {
+    first: bool,
+    last: bool,
+    /// Whether the last stage is the first one too.
+    alone: bool,
+}
+
+struct Rank<'a> {
+    s: &'a ModelShape,
+    cut: &'a Cut,
+    tp: u64,
+}
+
+impl Rank<'_> {
+    fn chunk(&self, slots: &[Slot], ends: Ends) -> Vec<Entry> {
+        let mut entries = Vec::new();
+        if ends.first {
+            entries.push(self.vocabulary(EMBEDDING, hf::EMBEDDING));
         }
-        if cut.convention == Convention::V1 {
-            entries.push(Entry::ExtraState("output_layer._extra_state".to_owned()));
+        for (place, slot) in (0..).zip(slots) {
+            if let Some(l) = slot {
+                self.layer(&mut entries, *l, place);
+            }
+        }
+        if ends.last {
+            entries.push(whole(NORM.to_owned(), hf::NORM.to_owned(), self.s.hidden_size));
+            if !self.s.tied {
+                entries.push(self.vocabulary(HEAD, hf::HEAD));
+            } else if !ends.alone {
+                // A tied model's last stage keeps a copy of the embedding that lives on the first.
+                entries.push(self.vocabulary(HEAD, hf::EMBEDDING));
+            }
+            if self.cut.convention == Convention::V1 {
+                entries.push(Entry::ExtraState("output_layer._extra_state".to_owned()));
+            }
+        }
+        entries
+    }
+
+    fn layer(&self, entries: &mut Vec<Entry>, l: u64, place: u64) {
+        let mut all: Vec<&Row> = rows(self.s).collect();
+        if self.cut.convention == Convention::V2 {
+            all.sort_by_key(|row| row.v2);
+        }
+        for (i, row) in all.iter().enumerate() {
+            entries.push(Entry::Tensor(self.tensor(row, l, place)));
+            // A module's state follows the last of its tensors.
+            let next = all.get(i + 1).and_then(|row| row.extra);
+            if self.cut.convention == Convention::V1
+                && let Some(module) = row.extra.filter(|module| next != Some(*module))
+            {
+                entries.push(Entry::ExtraState(format!("decoder.layers.{place}.{module}._extra_state")));
+            }
         }
     }
-    entries
-}
 
-fn push_layer(entries: &mut Vec<Entry>, s: &ModelShape, cut: &Cut, tp: u32, l: u64, local: u64) {
-    let size = u64::from(cut.parallel.tp());
-    let (h, f, d) = (s.hidden_size, s.ffn_hidden_size, s.kv_channels);
-    let name = |rest: &str| format!("decoder.layers.{local}.{rest}");
-    let projected = s.num_attention_heads * d / size;
-    let proj =
-        columns(name("self_attention.linear_proj.weight"), layer(l, "self_attn.o_proj.weight"), tp, h, projected);
-    let fc2 = columns(name("mlp.linear_fc2.weight"), layer(l, "mlp.down_proj.weight"), tp, h, f / size);
-    let share = f / size;
-    let start = u64::from(tp) * share;
-    let fc1 = Entry::Tensor(Tensor {
-        name: name("mlp.linear_fc1.weight"),
-        shape: vec![2 * share, h],
-        blocks: vec![
-            Block::rows(layer(l, "mlp.gate_proj.weight"), start, share, h),
-            Block::rows(layer(l, "mlp.up_proj.weight"), start, share, h),
-        ],
-    });
-    let qkv = interleaved(s, size, tp, l, name("self_attention.linear_qkv.weight"), "weight", h);
-    let bias = s.qkv_bias.then(|| interleaved(s, size, tp, l, name("self_attention.linear_qkv.bias"), "bias", 1));
-    let input_norm = whole(&name("input_layernorm.weight"), &layer(l, "input_layernorm.weight"), h);
-    let mlp_norm = whole(&name("pre_mlp_layernorm.weight"), &layer(l, "post_attention_layernorm.weight"), h);
-    match cut.convention {
-        Convention::V1 => {
-            let extra = |rest: &str| Entry::ExtraState(name(rest));
-            entries.extend([input_norm, proj, extra("self_attention.linear_proj._extra_state"), qkv]);
-            entries.extend(bias);
-            entries.extend([extra("self_attention.linear_qkv._extra_state"), mlp_norm]);
-            entries.extend([fc1, extra("mlp.linear_fc1._extra_state"), fc2, extra("mlp.linear_fc2._extra_state")]);
+    fn tensor(&self, row: &Row, l: u64, place: u64) -> Tensor<String> {
+        let (s, size) = (self.s, u64::from(self.cut.parallel.tp()));
+        let h = s.hidden_size;
+        let (shape, blocks) = match row.rule {
+            Rule::Whole(source, width) => (vec![width.of(s)], vec![Block::rows(layer(l, source), 0, width.of(s), 1)]),
+            Rule::Columns(source, width) => {
+                let width = width.of(s) / size;
+                let parts = vec![Part { source: layer(l, source), first: self.tp * width, width }];
+                (vec![h, width], vec![Block { row: 0, rows: h, times: 1, parts }])
+            }
+            Rule::Stacked(sources, height) => {
+                let share = height.of(s) / size;
+                let block = |source| Block::rows(layer(l, source), self.tp * share, share, h);
+                (vec![2 * share, h], sources.into_iter().map(block).collect())
+            }
+            Rule::Interleaved(sources, width) => {
+                let groups = s.num_query_groups / size;
+                let of_group = group_rows(s);
+                let blocks = (self.tp * groups..(self.tp + 1) * groups).flat_map(|group| {
+                    let of = move |(source, (_, rows)): (&'static str, (u64, u64))| {
+                        Block::rows(layer(l, source), group * rows, rows, width.of(s))
+                    };
+                    sources.into_iter().zip(of_group).map(of)
+                });
+                let rows = groups * of_group.iter().map(|(_, rows)| rows).sum::<u64>();
+                let shape = if matches!(width, Width::One) { vec![rows] } else { vec![rows, width.of(s)] };
+                (shape, blocks.collect())
+            }
+        };
+        Tensor { name: format!("decoder.layers.{place}.{}", row.mcore), shape, blocks }
+    }
+
+    /// A rank's rows of the vocabulary; rows beyond the model's replicate its last.
+    fn vocabulary(&self, name: &str, source: &str) -> Entry {
+        let s = self.s;
+        let rows = self.cut.vocabulary(s) / u64::from(self.cut.parallel.tp());
+        let start = self.tp * rows;
+        let real = s.vocab_size.saturating_sub(start).min(rows);
+        let mut blocks = Vec::new();
+        if real > 0 {
+            blocks.push(Block::rows(source.to_owned(), start, real, s.hidden_size));
         }
-        Convention::V2 => {
-            entries.extend([input_norm, mlp_norm, qkv, proj]);
-            entries.extend(bias);
-            entries.extend([fc1, fc2]);
+        if real < rows {
+            let last = Block::rows(source.to_owned(), s.vocab_size - 1, 1, s.hidden_size);
+            blocks.push(Block { times: rows - real, ..last });
         }
+        Entry::Tensor(Tensor { name: name.to_owned(), shape: vec![rows, s.hidden_size], blocks })
     }
 }
 
-fn whole(name: &str, source: &str, h: u64) -> Entry {
-    Entry::Tensor(Tensor {
-        name: name.to_owned(),
-        shape: vec![h],
-        blocks: vec![Block::rows(source.to_owned(), 0, h, 1)],
-    })
-}
-
-fn columns(name: String, source: String, tp: u32, rows: u64, width: u64) -> Entry {
-    let parts = vec![Part { source, first: u64::from(tp) * width, width }];
-    Entry::Tensor(Tensor { name, shape: vec![rows, width], blocks: vec![Block { row: 0, rows, times: 1, parts }] })
-}
-
-/// Per query group: its query heads, then its key head, then its value head.
-fn interleaved(s: &ModelShape, size: u64, tp: u32, l: u64, name: String, field: &str, width: u64) -> Entry {
-    let d = s.kv_channels;
-    let heads = s.num_attention_heads / s.num_query_groups;
-    let groups = s.num_query_groups / size;
-    let source = |which: &str| layer(l, &format!("self_attn.{which}_proj.{field}"));
-    let mut blocks = Vec::new();
-    for g in u64::from(tp) * groups..(u64::from(tp) + 1) * groups {
-        blocks.push(Block::rows(source("q"), g * heads * d, heads * d, width));
-        blocks.push(Block::rows(source("k"), g * d, d, width));
-        blocks.push(Block::rows(source("v"), g * d, d, width));
-    }
-    let rows = (s.num_attention_heads + 2 * s.num_query_groups) * d / size;
-    let shape = if field == "bias" { vec![rows] } else { vec![rows, width] };
-    Entry::Tensor(Tensor { name, shape, blocks })
-}
-
-/// A rank's rows of the vocabulary; rows beyond the model's repeat its last row.
-fn vocabulary(s: &ModelShape, cut: &Cut, tp: u32, name: &str, source: &str) -> Entry {
-    let rows = cut.vocabulary(s) / u64::from(cut.parallel.tp());
-    let start = u64::from(tp) * rows;
-    let real = s.vocab_size.saturating_sub(start).min(rows);
-    let mut blocks = Vec::new();
-    if real > 0 {
-        blocks.push(Block::rows(source.to_owned(), start, real, s.hidden_size));
-    }
-    if real < rows {
-        let last = Block::rows(source.to_owned(), s.vocab_size - 1, 1, s.hidden_size);
-        blocks.push(Block { times: rows - real, ..last });
-    }
-    Entry::Tensor(Tensor { name: name.to_owned(), shape: vec![rows, s.hidden_size], blocks })
+fn whole(name: String, source: String, h: u64) -> Entry {
+    Entry::Tensor(Tensor { name, shape: vec![h], blocks: vec![Block::rows(source, 0, h, 1)] })
 }

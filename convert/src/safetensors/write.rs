@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::dtype::safetensors_name;
 use crate::error::Result;
-use crate::matrix::{Matrix, emit};
+use crate::matrix::{Cast, Matrix, emit};
 use crate::plan::Tensor;
 use crate::zip::write::Sink;
 
@@ -19,6 +19,8 @@ pub struct Typed<S> {
     pub tensor: Tensor<S>,
     /// Its type in the file.
     pub dtype: Dtype,
+    /// A type that its elements pass through before.
+    pub via: Option<Dtype>,
 }
 
 impl<S> Typed<S> {
@@ -40,23 +42,28 @@ pub struct FileDraft<S> {
 
 /// Distributes tensors, given in module order, over files of at most `limit` bytes.
 ///
-/// A file is begun when the next tensor would not fit. One file alone is called `model.safetensors`.
+/// As `save_pretrained` does: a file is ended when the next tensor would not
+/// fit; a tensor beyond the limit gets a file of its own, and the begun one
+/// goes on after it. One file alone is called `model.safetensors`.
 #[must_use]
 pub fn split<S>(tensors: Vec<Typed<S>>, limit: u64) -> Vec<FileDraft<S>> {
     let mut groups: Vec<Vec<Typed<S>>> = Vec::new();
-    let mut held = 0;
+    let (mut begun, mut held) = (Vec::new(), 0);
     for tensor in tensors {
         let bytes = tensor.bytes();
-        match groups.last_mut() {
-            Some(group) if held + bytes <= limit => {
-                group.push(tensor);
-                held += bytes;
-            }
-            _ => {
-                groups.push(vec![tensor]);
-                held = bytes;
-            }
+        if bytes > limit {
+            groups.push(vec![tensor]);
+            continue;
         }
+        if held + bytes > limit {
+            groups.push(std::mem::take(&mut begun));
+            held = 0;
+        }
+        begun.push(tensor);
+        held += bytes;
+    }
+    if !begun.is_empty() {
+        groups.push(begun);
     }
     let count = groups.len();
     groups.into_iter().enumerate().map(|(i, group)| FileDraft::new(file_name(i, count), group)).collect()
@@ -116,7 +123,7 @@ impl<S: std::fmt::Debug> FileDraft<S> {
     pub fn write<'a, K: Sink>(&self, mut sink: K, resolve: &dyn Fn(&S) -> Result<Matrix<'a>>) -> Result<K> {
         sink.put(&self.header)?;
         for typed in &self.tensors {
-            emit(&typed.tensor, typed.dtype, resolve, &mut |bytes| sink.put(bytes))?;
+            emit(&typed.tensor, Cast { via: typed.via, to: typed.dtype }, resolve, &mut |bytes| sink.put(bytes))?;
         }
         Ok(sink)
     }
@@ -129,7 +136,11 @@ mod tests {
     use std::path::Path;
 
     fn typed(name: &str, n: u64) -> Typed<String> {
-        Typed { tensor: Tensor { name: name.to_owned(), shape: vec![n], blocks: Vec::new() }, dtype: Dtype::Bf16 }
+        Typed {
+            tensor: Tensor { name: name.to_owned(), shape: vec![n], blocks: Vec::new() },
+            dtype: Dtype::Bf16,
+            via: None,
+        }
     }
 
     #[test]
@@ -138,11 +149,11 @@ mod tests {
         let files = split(tensors, 200);
         let names: Vec<Vec<&str>> =
             files.iter().map(|f| f.tensors.iter().map(|t| t.tensor.name.as_str()).collect()).collect();
-        assert_eq!(names, [vec!["a", "z"], vec!["b"], vec!["huge"], vec!["c"]]);
-        assert_eq!(files[1].name, "model-00002-of-00004.safetensors");
+        assert_eq!(names, [vec!["a", "z"], vec!["huge"], vec!["b", "c"]]);
+        assert_eq!(files[1].name, "model-00002-of-00003.safetensors");
         let index: Value = serde_json::from_slice(&index(&files)).unwrap();
         assert_eq!(index["metadata"]["total_size"], 2204);
-        assert_eq!(index["weight_map"]["huge"], "model-00003-of-00004.safetensors");
+        assert_eq!(index["weight_map"]["huge"], "model-00002-of-00003.safetensors");
         assert_eq!(split(vec![typed("a", 1)], 200)[0].name, "model.safetensors");
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{ModelShape, Parallel};
+use model::{Deal, ModelShape, Parallel};
 
 use crate::pickle::{Id, Pickle, Value};
 
@@ -19,6 +19,8 @@ pub enum Plain {
     Float(f64),
     /// A str.
     Str(String),
+    /// A list, tuple or set of non-negative ints.
+    Counts(Vec<u64>),
     /// An enum, dtype, list or other object.
     Other,
 }
@@ -35,7 +37,7 @@ impl Args {
         Self(
             pairs
                 .into_iter()
-                .filter_map(|(key, value)| Some((pickle.str(key)?.to_owned(), plain(pickle.get(value)))))
+                .filter_map(|(key, value)| Some((pickle.str(key)?.to_owned(), plain(pickle, value))))
                 .collect(),
         )
     }
@@ -64,6 +66,16 @@ impl Args {
         }
     }
 
+    /// Ints, also as a str with commas between them.
+    #[must_use]
+    pub fn counts(&self, name: &str) -> Option<Vec<u64>> {
+        match self.get(name) {
+            Some(Plain::Counts(counts)) => Some(counts.clone()),
+            Some(Plain::Str(text)) => text.split(',').map(|number| number.trim().parse().ok()).collect(),
+            _ => None,
+        }
+    }
+
     /// Whether the attribute is there and is not None.
     #[must_use]
     pub fn is_set(&self, name: &str) -> bool {
@@ -83,20 +95,22 @@ impl Args {
     }
 }
 
-fn plain(value: &Value<'_>) -> Plain {
-    match value {
+fn plain(pickle: &Pickle<'_>, id: Id) -> Plain {
+    let counts = |items: &[Id]| items.iter().map(|item| pickle.count(*item)).collect::<Option<Vec<u64>>>();
+    match pickle.get(id) {
         Value::None => Plain::None,
         Value::Bool(b) => Plain::Bool(*b),
         Value::Int(n) => Plain::Int(*n),
         Value::Float(f) => Plain::Float(*f),
         Value::Str(s) => Plain::Str((*s).to_owned()),
-        Value::Opaque
-        | Value::Tuple(_)
-        | Value::List(_)
-        | Value::Dict(_)
-        | Value::Global { .. }
-        | Value::Persistent(_)
-        | Value::Object { .. } => Plain::Other,
+        Value::Tuple(items) | Value::List(items) => counts(items).map_or(Plain::Other, Plain::Counts),
+        // A set, which protocol 2 writes as a call with a list.
+        Value::Object { callable, args, .. } => {
+            let set = matches!(pickle.get(*callable), Value::Global { name: "set" | "frozenset", .. });
+            let items = pickle.items(*args).and_then(|args| pickle.items(*args.first()?));
+            items.filter(|_| set).and_then(counts).map_or(Plain::Other, Plain::Counts)
+        }
+        Value::Opaque | Value::Dict(_) | Value::Global { .. } | Value::Persistent(_) => Plain::Other,
     }
 }
 
@@ -107,6 +121,8 @@ pub struct Written<'a> {
     pub shape: &'a ModelShape,
     /// Tensor- and pipeline-parallel sizes.
     pub parallel: Parallel,
+    /// How layers are dealt to the stages.
+    pub deal: &'a Deal,
     /// Rows of the embedding over all ranks.
     pub padded_vocab: u64,
     /// The divisor that gave the padding.
@@ -115,6 +131,38 @@ pub struct Written<'a> {
     pub dtype: model::Dtype,
     /// As given on the command line.
     pub tokenizer_model: Option<&'a str>,
+    /// How far training has come.
+    pub progress: Progress,
+}
+
+/// How far training has come; a converted model is at its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// The iteration; never 0, which the reference's loader does not take.
+    pub iteration: u64,
+    /// Samples trained on.
+    pub consumed: u64,
+    /// Samples passed over.
+    pub skipped: u64,
+    /// Samples evaluated on.
+    pub validated: u64,
+}
+
+impl Progress {
+    /// That of a converted model.
+    pub const BEGINNING: Self = Self { iteration: 1, consumed: 0, skipped: 0, validated: 0 };
+
+    /// That of a shard's `args`.
+    #[must_use]
+    pub fn of(args: &Args, iteration: u64) -> Self {
+        let count = |name| args.count(name).unwrap_or(0);
+        Self {
+            iteration,
+            consumed: count("consumed_train_samples"),
+            skipped: count("skipped_train_samples"),
+            validated: count("consumed_valid_samples"),
+        }
+    }
 }
 
 impl Written<'_> {
@@ -124,10 +172,15 @@ impl Written<'_> {
         let s = self.shape;
         let int = |n: u64| Plain::Int(i64::try_from(n).unwrap_or(i64::MAX));
         let text = |t: &str| Plain::Str(t.to_owned());
+        let slots = self.deal.slots(s.num_layers);
+        let optional = |n: Option<u64>| n.map_or(Plain::None, int);
+        let per_stage = slots / u64::from(self.parallel.pp());
+        let list = self.deal.list.as_ref().map(|list| list.iter().map(u64::to_string).collect::<Vec<_>>().join(","));
+        let noop = Some(&self.deal.noop).filter(|noop| !noop.is_empty());
         let rotary = format!("{}", s.rope_theta).parse().map_or(Plain::Float(s.rope_theta), Plain::Int);
         vec![
-            ("num_layers", int(s.num_layers)),
-            ("encoder_num_layers", int(s.num_layers)),
+            ("num_layers", int(slots)),
+            ("encoder_num_layers", int(slots)),
             ("hidden_size", int(s.hidden_size)),
             ("ffn_hidden_size", int(s.ffn_hidden_size)),
             ("num_attention_heads", int(s.num_attention_heads)),
@@ -164,22 +217,22 @@ impl Written<'_> {
             ("fp16", Plain::Bool(self.dtype == model::Dtype::Fp16)),
             ("tensor_model_parallel_size", int(u64::from(self.parallel.tp()))),
             ("pipeline_model_parallel_size", int(u64::from(self.parallel.pp()))),
-            ("virtual_pipeline_model_parallel_size", Plain::None),
-            ("num_layers_per_virtual_pipeline_stage", Plain::None),
+            ("virtual_pipeline_model_parallel_size", optional(self.deal.per_chunk.map(|n| per_stage / n.max(1)))),
+            ("num_layers_per_virtual_pipeline_stage", optional(self.deal.per_chunk)),
             ("context_parallel_size", Plain::Int(1)),
             ("expert_model_parallel_size", Plain::Int(1)),
             ("num_experts", Plain::None),
-            ("num_layer_list", Plain::None),
-            ("noop_layers", Plain::None),
+            ("num_layer_list", list.map_or(Plain::None, Plain::Str)),
+            ("noop_layers", noop.map_or(Plain::None, |noop| Plain::Counts(noop.clone()))),
             ("sequence_parallel", Plain::Bool(false)),
             ("use_distributed_optimizer", Plain::Bool(false)),
             ("no_save_optim", Plain::Bool(true)),
             ("no_save_rng", Plain::Bool(true)),
             ("world_size", int(self.parallel.shards())),
-            ("iteration", Plain::Int(1)),
-            ("consumed_train_samples", Plain::Int(0)),
-            ("skipped_train_samples", Plain::Int(0)),
-            ("consumed_valid_samples", Plain::Int(0)),
+            ("iteration", int(self.progress.iteration)),
+            ("consumed_train_samples", int(self.progress.consumed)),
+            ("skipped_train_samples", int(self.progress.skipped)),
+            ("consumed_valid_samples", int(self.progress.validated)),
         ]
     }
 }

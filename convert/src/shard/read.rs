@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use ::model::Parallel;
+
 use super::args::Args;
 use super::tensor::TensorRef;
 use crate::dtype;
@@ -98,6 +100,7 @@ impl Shard {
                 models.push(((*key).to_owned(), model_entries(&pickle, &pairs)));
             }
         }
+        sort_chunks(&mut models).ok_or_else(|| bad("holds no unbroken row of `model` dictionaries".to_owned()))?;
         if models.is_empty() {
             return Err(
                 bad("holds no `model`".to_owned()).with_hint("only checkpoints in Megatron's torch format are read")
@@ -126,27 +129,47 @@ impl Shard {
         self.map.bytes()
     }
 
-    /// The tensors of `model` by name.
-    #[must_use]
-    pub fn tensors(&self) -> HashMap<&str, &TensorRef> {
-        let model = self.models.first().map(|(_, entries)| entries.as_slice()).unwrap_or_default();
-        model
-            .iter()
-            .filter_map(|(name, entry)| match entry {
+    /// The tensors of each `model` dictionary, by name.
+    pub fn tensors(&self) -> impl Iterator<Item = HashMap<&str, &TensorRef>> {
+        self.models.iter().map(|(_, entries)| {
+            let tensors = entries.iter().filter_map(|(name, entry)| match entry {
                 ModelEntry::Tensor(tensor) => Some((name.as_str(), tensor)),
                 ModelEntry::None | ModelEntry::Other => None,
-            })
-            .collect()
+            });
+            tensors.collect()
+        })
     }
 
-    /// The tensor of that name in `model`.
+    /// The tensor of that name in the `model` dictionary of a virtual stage.
     #[must_use]
-    pub fn tensor(&self, name: &str) -> Option<&TensorRef> {
-        let (_, entries) = self.models.first()?;
+    pub fn tensor(&self, chunk: u32, name: &str) -> Option<&TensorRef> {
+        let (_, entries) = self.models.get(chunk as usize)?;
         entries.iter().find_map(|(held, entry)| match entry {
             ModelEntry::Tensor(tensor) if held == name => Some(tensor),
             ModelEntry::Tensor(_) | ModelEntry::None | ModelEntry::Other => None,
         })
+    }
+
+    /// The iteration that the file itself states.
+    #[must_use]
+    pub fn iteration(&self) -> Option<u64> {
+        self.scalars.iter().find_map(|(key, value)| match value {
+            Scalar::Int(number) if key == "iteration" => u64::try_from(*number).ok(),
+            Scalar::Int(_) | Scalar::None | Scalar::Float(_) | Scalar::Other => None,
+        })
+    }
+
+    /// The layout that `args` state.
+    #[must_use]
+    pub fn parallel(&self) -> Option<Parallel> {
+        let size = |name: &str| self.args.count(name).and_then(|n| u32::try_from(n).ok());
+        Parallel::new(size("tensor_model_parallel_size")?, size("pipeline_model_parallel_size")?).ok()
+    }
+
+    /// Whether the state of a training run lies beside the weights.
+    #[must_use]
+    pub fn has_training_state(&self) -> bool {
+        self.scalars.iter().any(|(key, _)| ["optimizer", "opt_param_scheduler", "rng_state"].contains(&key.as_str()))
     }
 
     /// A tensor's elements.
@@ -228,6 +251,17 @@ impl Shard {
         }
         Ok(())
     }
+}
+
+/// `model` alone, or `model0`, `model1`, … in this order.
+fn sort_chunks<T>(models: &mut [(String, T)]) -> Option<()> {
+    if let [(only, _)] = models
+        && only == "model"
+    {
+        return Some(());
+    }
+    models.sort_by_cached_key(|(key, _)| key.strip_prefix("model").and_then(|rest| rest.parse::<u32>().ok()));
+    models.iter().enumerate().all(|(i, (key, _))| *key == format!("model{i}")).then_some(())
 }
 
 fn damaged(path: &Path, entry: &Entry) -> Error {

@@ -5,34 +5,32 @@ use model::Dtype;
 use super::TOP;
 use super::args::{Plain, Written};
 use crate::error::Result;
-use crate::matrix::{Matrix, emit};
+use crate::matrix::{Cast, Matrix, emit};
 use crate::pickle::write::Writer as Pickler;
 use crate::plan::Tensor;
-use crate::plan::mcore::{Convention, Entry};
+use crate::plan::mcore::{Chunk, Convention, Entry};
 use crate::zip::Writer as Zipper;
 use crate::zip::write::{Sink, archive_size};
 
 /// A shard ready to be written: everything but the tensors' bytes.
 #[derive(Debug)]
-pub struct Draft {
+pub struct Draft<S> {
     pickle: Vec<u8>,
-    tensors: Vec<Tensor<String>>,
+    tensors: Vec<Tensor<S>>,
     dtype: Dtype,
 }
 
-impl Draft {
-    /// Lays out a shard with these entries, all tensors of one type.
+impl<S: std::fmt::Debug> Draft<S> {
+    /// Lays out a shard with these chunks, all tensors of one type.
     #[must_use]
-    pub fn new(entries: Vec<Entry>, args: &Written<'_>, convention: Convention) -> Self {
-        let pickle = pickle(&entries, args, convention);
-        let tensors = entries
-            .into_iter()
-            .filter_map(|entry| match entry {
-                Entry::Tensor(tensor) => Some(tensor),
-                Entry::ExtraState(_) => None,
-            })
-            .collect();
-        Self { pickle, tensors, dtype: args.dtype }
+    pub fn new(chunks: Vec<Chunk<S>>, args: &Written<'_>, convention: Convention) -> Self {
+        let pickle = pickle(&chunks, args, convention);
+        let entries = chunks.into_iter().flat_map(|chunk| chunk.entries);
+        let tensors = entries.filter_map(|entry| match entry {
+            Entry::Tensor(tensor) => Some(tensor),
+            Entry::ExtraState(_) => None,
+        });
+        Self { pickle, tensors: tensors.collect(), dtype: args.dtype }
     }
 
     /// Size of the finished file in bytes.
@@ -51,13 +49,13 @@ impl Draft {
     /// # Errors
     ///
     /// Those of `resolve` and of the sink.
-    pub fn write<'a, S: Sink>(&self, sink: S, resolve: &dyn Fn(&String) -> Result<Matrix<'a>>) -> Result<S> {
+    pub fn write<'a, K: Sink>(&self, sink: K, resolve: &dyn Fn(&S) -> Result<Matrix<'a>>) -> Result<K> {
         let mut zip = Zipper::new(sink);
         zip.entry(&name("data.pkl"), &self.pickle)?;
         zip.entry(&name("byteorder"), ORDER)?;
         for (key, tensor) in self.tensors.iter().enumerate() {
             zip.begin(&data_name(key), tensor.elements() * self.dtype.size())?;
-            emit(tensor, self.dtype, resolve, &mut |bytes| zip.write(bytes))?;
+            emit(tensor, Cast::to(self.dtype), resolve, &mut |bytes| zip.write(bytes))?;
             zip.end()?;
         }
         zip.entry(&name("version"), VERSION)?;
@@ -79,7 +77,7 @@ fn data_name(key: usize) -> String {
     format!("{TOP}/data/{key}")
 }
 
-fn pickle(entries: &[Entry], args: &Written<'_>, convention: Convention) -> Vec<u8> {
+fn pickle<S>(chunks: &[Chunk<S>], args: &Written<'_>, convention: Convention) -> Vec<u8> {
     let mut p = Pickler::default();
     p.empty_dict().mark();
     p.str("args").global("argparse", "Namespace").empty_tuple().new_object().empty_dict().mark();
@@ -91,26 +89,29 @@ fn pickle(entries: &[Entry], args: &Written<'_>, convention: Convention) -> Vec<
             Plain::Int(n) => p.int(n),
             Plain::Float(f) => p.float(f),
             Plain::Str(s) => p.str(&s),
+            Plain::Counts(counts) => p.list(&counts),
         };
     }
     p.set_items().build();
     p.str("checkpoint_version").float(3.0);
-    p.str("iteration").int(1);
-    p.str("model").global("collections", "OrderedDict").empty_tuple().reduce().mark();
+    p.str("iteration").count(args.progress.iteration);
     let mut key = 0u64;
-    for entry in entries {
-        match entry {
-            Entry::ExtraState(name) => {
-                p.str(name).none();
-            }
-            Entry::Tensor(tensor) => {
-                p.str(&tensor.name);
-                pickle_tensor(&mut p, tensor, key, args.dtype);
-                key += 1;
+    for chunk in chunks {
+        p.str(&chunk.key).global("collections", "OrderedDict").empty_tuple().reduce().mark();
+        for entry in &chunk.entries {
+            match entry {
+                Entry::ExtraState(name) => {
+                    p.str(name).none();
+                }
+                Entry::Tensor(tensor) => {
+                    p.str(&tensor.name);
+                    pickle_tensor(&mut p, tensor, key, args.dtype);
+                    key += 1;
+                }
             }
         }
+        p.set_items();
     }
-    p.set_items();
     if convention == Convention::V1 {
         p.str("rerun_state_machine").none();
         p.str("num_floating_point_operations_so_far").int(0);
@@ -119,7 +120,7 @@ fn pickle(entries: &[Entry], args: &Written<'_>, convention: Convention) -> Vec<
     p.finish()
 }
 
-fn pickle_tensor(p: &mut Pickler, tensor: &Tensor<String>, key: u64, dtype: Dtype) {
+fn pickle_tensor<S>(p: &mut Pickler, tensor: &Tensor<S>, key: u64, dtype: Dtype) {
     let storage = match dtype {
         Dtype::Bf16 => "BFloat16Storage",
         Dtype::Fp16 => "HalfStorage",

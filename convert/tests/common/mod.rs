@@ -86,6 +86,10 @@ pub(crate) fn tensor_shapes(s: &ModelShape) -> Vec<(String, Vec<u64>)> {
         add("mlp.gate_proj.weight", vec![f, h]);
         add("mlp.up_proj.weight", vec![f, h]);
         add("mlp.down_proj.weight", vec![h, f]);
+        if s.qk_norm {
+            add("self_attn.q_norm.weight", vec![d]);
+            add("self_attn.k_norm.weight", vec![d]);
+        }
         if s.qkv_bias {
             add("self_attn.q_proj.bias", vec![s.num_attention_heads * d]);
             add("self_attn.k_proj.bias", vec![s.num_query_groups * d]);
