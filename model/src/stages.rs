@@ -87,6 +87,15 @@ impl Deal {
         Ok(())
     }
 
+    /// Slots of stage `pp` of `stages`.
+    #[must_use]
+    pub fn slots_of_stage(&self, stages: u32, pp: u32, layers: u64) -> u64 {
+        match &self.list {
+            Some(list) => list.get(pp as usize).copied().unwrap_or(0),
+            None => self.slots(layers) / u64::from(stages.max(1)),
+        }
+    }
+
     /// Layers of a model and its slots without one.
     #[must_use]
     pub fn slots(&self, layers: u64) -> u64 {

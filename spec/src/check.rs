@@ -8,7 +8,7 @@ mod train;
 
 use std::collections::BTreeMap;
 
-use model::Parallel;
+use model::{Deal, Parallel};
 
 use crate::decode::{self, Decoded, list};
 use crate::file::{KNOWN_STAGES, ParallelFile, RuntimeFile, SpecFile, StageFile, StagesFile, Written};
@@ -100,7 +100,9 @@ fn whole(file: SpecFile, origin: &Origin, context: &mut Context<'_>) -> Option<S
         StageFile::Preflight(_) | StageFile::Run(_) => false,
     });
     let workdir = workdir(file.workdir, needs_workdir, context);
-    let parallel = parallel(file.parallel.unwrap_or_default(), context);
+    let mut layout = file.parallel.unwrap_or_default();
+    let parallel = parallel(&layout, context);
+    let deal = parallel.and_then(|parallel| deal(&mut layout, parallel, context));
     let hf_dir = model_dir(file.model, context);
     let dataset = dataset(file.dataset.map(|d| d.files).unwrap_or_default(), context);
     let runtime = runtime(file.runtime.unwrap_or_default(), context);
@@ -114,6 +116,7 @@ fn whole(file: SpecFile, origin: &Origin, context: &mut Context<'_>) -> Option<S
         name: name?,
         workdir,
         parallel: parallel?,
+        deal: deal?,
         hf_dir,
         dataset,
         runtime,
@@ -143,13 +146,49 @@ fn workdir(workdir: Option<String>, needed: bool, context: &mut Context<'_>) -> 
     Some(workdir)
 }
 
-fn parallel(file: ParallelFile, context: &mut Context<'_>) -> Option<Parallel> {
+fn parallel(file: &ParallelFile, context: &mut Context<'_>) -> Option<Parallel> {
     let tp = context.number("parallel.tp", file.tp.unwrap_or(1), 1, 1024);
     let pp = context.number("parallel.pp", file.pp.unwrap_or(1), 1, 1024);
     if context.is_silent("parallel.tp") || context.is_silent("parallel.pp") || context.is_silent("parallel") {
         return None;
     }
     Parallel::new(tp?, pp?).ok()
+}
+
+/// What can be said without the model; [`Deal::check`] says the rest once it is seen.
+fn deal(file: &mut ParallelFile, parallel: Parallel, context: &mut Context<'_>) -> Option<Deal> {
+    let at = "parallel.num_layers_per_virtual_pipeline_stage";
+    let per_chunk = match file.num_layers_per_virtual_pipeline_stage {
+        Some(n) => Some(context.number(at, n, 1, 4096)?),
+        None => None,
+    };
+    let deal = Deal { list: file.num_layer_list.take(), per_chunk, noop: std::mem::take(&mut file.noop_layers) };
+    let lengths = [("num_layer_list", deal.list.as_ref().map(Vec::len), 1), ("noop_layers", Some(deal.noop.len()), 0)];
+    for (key, length, least) in lengths {
+        if let Some(length) = length.filter(|length| !(least..=1024).contains(length)) {
+            let message = format!("{length} numbers, expected at least {least} and at most 1024");
+            context.refuse(&format!("parallel.{key}"), message, None);
+            return None;
+        }
+    }
+    // With as many layers as the list has, all that is left to be wrong is the file's own.
+    let layers = deal.list.as_ref().map(|list| list.iter().fold(0_u64, |sum, n| sum.saturating_add(*n)));
+    match layers.map(|layers| deal.check(parallel.pp(), layers)) {
+        Some(Err(error)) => {
+            context.refuse("parallel.num_layer_list", error.to_string(), error.hint());
+            return None;
+        }
+        Some(Ok(())) | None => {}
+    }
+    if deal.per_chunk.is_some() && parallel.pp() == 1 {
+        context.refuse(
+            at,
+            "virtual pipeline stages need more than one pipeline stage",
+            Some("leave it out".to_owned()),
+        );
+        return None;
+    }
+    Some(deal)
 }
 
 fn model_dir(file: Option<crate::file::ModelFile>, context: &mut Context<'_>) -> Option<String> {

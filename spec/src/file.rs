@@ -59,9 +59,18 @@ pub(crate) struct ParallelFile {
     /// Tensor-parallel size: divides heads, key/value heads and FFN width. Default 1.
     #[schemars(range(min = 1, max = 1024))]
     pub(crate) tp: Option<u32>,
-    /// Pipeline-parallel size: divides the number of layers. Default 1.
+    /// Pipeline-parallel size: divides the number of layers, unless `num_layer_list` is given. Default 1.
     #[schemars(range(min = 1, max = 1024))]
     pub(crate) pp: Option<u32>,
+    /// Layers of each pipeline stage, for training and conversion alike. Default: equally many.
+    #[schemars(length(min = 1, max = 1024))]
+    pub(crate) num_layer_list: Option<Vec<u64>>,
+    /// Layers of each virtual pipeline stage: divides those of a stage. Default: no virtual stages.
+    #[schemars(range(min = 1, max = 4096))]
+    pub(crate) num_layers_per_virtual_pipeline_stage: Option<u64>,
+    /// Slots that hold no layer, counted from 0 over the whole model; `--num-layers` counts them too. Default `[]`.
+    #[schemars(length(max = 1024))]
+    pub(crate) noop_layers: Vec<u64>,
 }
 
 /// Where the model is.

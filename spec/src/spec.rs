@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use model::{Dtype, Parallel, Retries};
+use model::{Deal, Dtype, Parallel, Retries};
 
 use crate::origin::Origin;
 use crate::problem::Problem;
-pub use crate::words::{Device, Granularity, Launcher, Method, Resume, Storage};
+pub use crate::words::{Convention, Device, Granularity, Launcher, Method, Resume, Storage};
 
 /// One pipeline, as [`crate::parse`] let it pass.
 ///
@@ -21,6 +21,8 @@ pub struct Spec {
     pub workdir: Option<String>,
     /// Cuts of the model; 1 x 1 where the file says nothing.
     pub parallel: Parallel,
+    /// How layers are dealt to pipeline stages; in equal blocks where the file says nothing.
+    pub deal: Deal,
     /// Directory of the model in Hugging Face format.
     pub hf_dir: Option<String>,
     /// Input files in reading order.
@@ -107,6 +109,8 @@ pub struct Convert {
     pub dtype: Option<Dtype>,
     /// D of the padded vocabulary ceil(V / (D x TP)) x D x TP, 1 to 65536.
     pub vocab_divisor: u32,
+    /// Whose habits the shards follow.
+    pub convention: Convention,
 }
 
 /// Text to token files.

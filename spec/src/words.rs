@@ -59,6 +59,17 @@ pub enum Engine {
     Mindspeed,
 }
 
+/// Whose habits converted shards follow; training reads both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Convention {
+    /// `convert_ckpt.py`: the vocabulary is padded.
+    #[default]
+    V1,
+    /// `convert_ckpt_v2.py`: it is not, so tp must divide it.
+    V2,
+}
+
 /// Type of converted tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -4,6 +4,7 @@ use model::{ModelShape, Parallel};
 
 use super::{Arguments, join};
 use crate::spec::{Convert, Spec};
+use crate::words::Convention;
 
 /// The tutorial's command line, in its order.
 ///
@@ -16,6 +17,7 @@ pub fn arguments(spec: &Spec, convert: &Convert, shape: &ModelShape) -> Vec<Stri
         .value("--load-model-type", "hf")
         .value("--save-model-type", "mg");
     layout(&mut a, spec.parallel);
+    super::deal(&mut a, &spec.deal);
     a.flag_if(shape.qkv_bias, "--add-qkv-bias");
     if let Some(dir) = &spec.hf_dir {
         a.value("--load-dir", dir);
@@ -27,6 +29,12 @@ pub fn arguments(spec: &Spec, convert: &Convert, shape: &ModelShape) -> Vec<Stri
     a.value("--model-type-hf", "llama2").value("--params-dtype", convert.dtype.unwrap_or(shape.dtype).flag());
     if convert.vocab_divisor != 1 {
         a.value("--make-vocab-size-divisible-by", convert.vocab_divisor);
+    }
+    match convert.convention {
+        Convention::V1 => {}
+        Convention::V2 => {
+            a.value("--convention", "v2");
+        }
     }
     a.into_words()
 }

@@ -12,12 +12,15 @@ use crate::spec::{Derived, Recompute, Spec, Train};
 
 /// Flags whose value another key of the file decides: flag, key, and whether
 /// that holds only for derived arguments.
-pub(crate) const OWNED_FLAGS: [(&str, &str, bool); 6] = [
+pub(crate) const OWNED_FLAGS: [(&str, &str, bool); 9] = [
     ("--save", "stages.train.save_dir", false),
     ("--load", "stages.train.load_dir", false),
     ("--ckpt-step", "stages.train.resume", false),
     ("--tensor-model-parallel-size", "parallel.tp", true),
     ("--pipeline-model-parallel-size", "parallel.pp", true),
+    ("--num-layer-list", "parallel.num_layer_list", true),
+    ("--num-layers-per-virtual-pipeline-stage", "parallel.num_layers_per_virtual_pipeline_stage", true),
+    ("--noop-layers", "parallel.noop_layers", true),
     ("--data-path", "stages.train.data_path", true),
 ];
 
@@ -174,8 +177,9 @@ fn model_arguments(a: &mut Arguments, spec: &Spec, derived: &Derived, shape: &Mo
     a.flag("--use-mcore-models")
         .value("--tensor-model-parallel-size", spec.parallel.tp())
         .value("--pipeline-model-parallel-size", spec.parallel.pp())
-        .flag("--sequence-parallel")
-        .value("--num-layers", shape.num_layers)
+        .flag("--sequence-parallel");
+    super::deal(a, &spec.deal);
+    a.value("--num-layers", spec.deal.slots(shape.num_layers))
         .value("--hidden-size", shape.hidden_size)
         .value("--ffn-hidden-size", shape.ffn_hidden_size)
         .value("--num-attention-heads", shape.num_attention_heads);

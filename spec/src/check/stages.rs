@@ -12,7 +12,7 @@ use crate::file::{
 };
 use crate::nearest::nearest;
 use crate::spec::{Convert, Export, Preflight, Preprocess, Run, Stage, StageBody};
-use crate::words::Engine;
+use crate::words::{Convention, Engine};
 
 /// What stages read from the rest of the file.
 pub(super) struct Inputs<'a> {
@@ -137,7 +137,17 @@ fn convert(file: ConvertFile, inputs: &Inputs<'_>, context: &mut Context<'_>) ->
     let save_dir = save_dir.and_then(|dir| context.path(at, dir));
     let at = "stages.convert.make_vocab_size_divisible_by";
     let vocab_divisor = context.number(at, file.make_vocab_size_divisible_by.unwrap_or(1), 1, 65536);
-    Some(Convert { save_dir: save_dir?, dtype: file.dtype.map(Into::into), vocab_divisor: vocab_divisor? })
+    let convention = file.convention.unwrap_or_default();
+    if convention == Convention::V2 && vocab_divisor.is_some_and(|divisor| divisor != 1) {
+        context.refuse(
+            at,
+            "convention v2 does not pad the vocabulary",
+            Some("leave it out, or say `convention: v1`".to_owned()),
+        );
+        return None;
+    }
+    let dtype = file.dtype.map(Into::into);
+    Some(Convert { save_dir: save_dir?, dtype, vocab_divisor: vocab_divisor?, convention })
 }
 
 fn preprocess(file: PreprocessFile, inputs: &Inputs<'_>, context: &mut Context<'_>) -> Option<Preprocess> {

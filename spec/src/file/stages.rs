@@ -10,7 +10,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::retries::RetriesFile;
 use super::scalar::{Decimal, IterationFile, RecomputeFile, Written};
-use crate::words::{Dtype, Engine, Launcher, Resume};
+use crate::words::{Convention, Dtype, Engine, Launcher, Resume};
 
 /// Stages whose name decides what they do.
 pub(crate) const KNOWN_STAGES: [&str; 5] = ["preflight", "convert", "preprocess", "train", "export"];
@@ -73,6 +73,8 @@ pub(crate) struct ConvertFile {
     /// The padded vocabulary is a multiple of this times tp. Default 1.
     #[schemars(range(min = 1, max = 65_536))]
     pub(crate) make_vocab_size_divisible_by: Option<u32>,
+    /// Whose habits the shards follow: `convert_ckpt.py` (`v1`) or `convert_ckpt_v2.py` (`v2`), which does not pad the vocabulary. Default `v1`.
+    pub(crate) convention: Option<Convention>,
     /// How often a failed task is tried again: within 24 hours, unless a window is given; refused input is not. Default 2.
     pub(crate) retries: Option<RetriesFile>,
     /// Stages that must have succeeded before, beside the usual ones. Default `[]`.

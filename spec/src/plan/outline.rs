@@ -1,6 +1,6 @@
 //! What can be said with a survey that has gaps.
 
-use model::{Dtype, ModelShape, Parallel};
+use model::{Deal, Dtype, ModelShape, Parallel};
 
 use super::compile::compile;
 use super::pipeline::{Body, Pipeline};
@@ -45,7 +45,8 @@ pub fn outline(spec: &Spec, survey: &Survey) -> Result<Outline, Vec<Problem>> {
         unseen.push(format!(
             "the model in `{dir}`: sizes, optional flags such as --add-qkv-bias, and whether tp and pp divide it"
         ));
-        filled.model = Some(ModelSurvey { shape: stand_in(spec.parallel), bytes: 0, digest: String::new() });
+        filled.model =
+            Some(ModelSurvey { shape: stand_in(spec.parallel, &spec.deal), bytes: 0, digest: String::new() });
     }
     if let Some(dir) = wanted.tokenizer.filter(|_| survey.tokenizer.is_none()) {
         unseen.push(format!("the tokenizer in `{dir}`: whether it fits the model"));
@@ -118,13 +119,15 @@ fn unseen_file(path: &str) -> DatasetSurvey {
 }
 
 /// Qwen2.5-7B's shape, widened and deepened until any layout and recompute setting fits.
-pub(super) fn stand_in(parallel: Parallel) -> ModelShape {
+pub(super) fn stand_in(parallel: Parallel, deal: &Deal) -> ModelShape {
     let (tp, pp) = (u64::from(parallel.tp()), u64::from(parallel.pp()));
+    let slots = 10_000 * pp * deal.per_chunk.unwrap_or(1) - deal.noop.len() as u64;
+    let num_layers = deal.list.as_ref().map_or(slots, |list| list.iter().fold(0, |sum, n| n.saturating_add(sum)));
     ModelShape {
         model_type: "qwen2".to_owned(),
         hidden_size: 3584 * tp,
         ffn_hidden_size: 18944 * tp,
-        num_layers: 10_000 * pp,
+        num_layers,
         num_attention_heads: 28 * tp,
         num_query_groups: 4 * tp,
         kv_channels: 128,

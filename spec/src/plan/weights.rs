@@ -1,11 +1,18 @@
 //! How many bytes each shard of a checkpoint has.
 
-use model::{ModelShape, Parallel, layout::padded_vocab};
+use model::{Deal, ModelShape, Parallel, layout::padded_vocab};
 
 /// Bytes of one tensor-parallel shard of pipeline stage `pp`, about.
 ///
-/// Exact but for the norms, which every tensor-parallel rank holds whole.
-pub(super) fn shard_bytes(shape: &ModelShape, parallel: Parallel, divisor: u64, element: u64, pp: u32) -> u64 {
+/// Exact but for the norms, which every tensor-parallel rank holds whole, and slots without a layer.
+pub(super) fn shard_bytes(
+    shape: &ModelShape,
+    parallel: Parallel,
+    deal: &Deal,
+    divisor: u64,
+    element: u64,
+    pp: u32,
+) -> u64 {
     let (h, f, d) = (shape.hidden_size, shape.ffn_hidden_size, shape.kv_channels);
     let (nh, ng) = (shape.num_attention_heads, shape.num_query_groups);
     let tp = u64::from(parallel.tp());
@@ -17,7 +24,7 @@ pub(super) fn shard_bytes(shape: &ModelShape, parallel: Parallel, divisor: u64, 
     layer = layer.saturating_add(h.saturating_mul(nh).saturating_mul(d));
     layer = layer.saturating_add(h.saturating_mul(f).saturating_mul(3)) / tp;
     layer = layer.saturating_add(h.saturating_mul(2));
-    let mut elements = layer.saturating_mul(shape.num_layers / u64::from(parallel.pp()));
+    let mut elements = layer.saturating_mul(deal.slots_of_stage(parallel.pp(), pp, shape.num_layers));
     let vocabulary = padded_vocab(shape.vocab_size, divisor, parallel.tp()).saturating_mul(h) / tp;
     if pp == 0 {
         elements = elements.saturating_add(vocabulary);
@@ -40,12 +47,12 @@ mod tests {
 
     #[test]
     fn shards_of_a_7b_model_add_up() {
-        let shape = ModelShape { num_layers: 28, ..stand_in(Parallel::new(1, 1).unwrap()) };
-        let whole = shard_bytes(&shape, Parallel::new(1, 1).unwrap(), 1, 2, 0);
+        let shape = ModelShape { num_layers: 28, ..stand_in(Parallel::new(1, 1).unwrap(), &Deal::default()) };
+        let whole = shard_bytes(&shape, Parallel::new(1, 1).unwrap(), &Deal::default(), 1, 2, 0);
         // 7,615,616,512 parameters, as the model's card has it.
         assert_eq!(whole, 7_615_616_512 * 2);
         let cut = Parallel::new(2, 2).unwrap();
-        let sum: u64 = (0..2).map(|pp| 2 * shard_bytes(&shape, cut, 1, 2, pp)).sum();
+        let sum: u64 = (0..2).map(|pp| 2 * shard_bytes(&shape, cut, &Deal::default(), 1, 2, pp)).sum();
         assert!(sum > whole && sum - whole < whole / 1000, "only norms are held twice: {sum} {whole}");
     }
 }

@@ -201,3 +201,26 @@ fn what_differs_in_a_model_differs_in_its_flags() {
     assert!(convert.ends_with("--params-dtype fp16 --make-vocab-size-divisible-by 128"), "{convert}");
     assert!(!convert.contains("--add-qkv-bias"), "{convert}");
 }
+
+#[test]
+fn layers_are_dealt_alike_in_conversion_and_training() {
+    let lines = |overrides: &[(&str, &str)]| {
+        let spec = with(overrides);
+        let (convert, train) = (spec.convert().unwrap(), spec.train().unwrap());
+        [
+            convert::arguments(&spec, convert, &qwen7b()).join(" "),
+            train::reference_arguments(&spec, train, &qwen7b()).join(" "),
+        ]
+    };
+    for line in lines(&[("parallel.num_layer_list", "[13, 15]")]) {
+        assert!(line.contains("--num-layer-list 13,15 "), "{line}");
+    }
+    let [convert, train] =
+        lines(&[("parallel.num_layers_per_virtual_pipeline_stage", "5"), ("parallel.noop_layers", "[28, 29]")]);
+    for line in [&convert, &train] {
+        assert!(line.contains("--num-layers-per-virtual-pipeline-stage 5 --noop-layers 28,29 "), "{line}");
+    }
+    assert!(train.contains(" --num-layers 30 ") && !convert.contains("--num-layers 30"), "{train}");
+    let [convert, _] = lines(&[("stages.convert.convention", "v2")]);
+    assert!(convert.ends_with(" --convention v2"), "{convert}");
+}

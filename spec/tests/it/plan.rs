@@ -200,6 +200,26 @@ fn what_contradicts_the_survey_is_refused_at_its_line() {
             "3: parallel.pp: pp 2 does not divide num_hidden_layers = 27 | pp may be 1, 3, 9, 27",
         ),
         (
+            &[("parallel.num_layer_list", "[13, 14]")],
+            |_| {},
+            "0: parallel.num_layer_list: num_layer_list 13,14 does not deal 28 layers to 2 stages | give 2 numbers of at least 1 that add up to 28, such as 14,14",
+        ),
+        (
+            &[("parallel.num_layers_per_virtual_pipeline_stage", "4")],
+            |_| {},
+            "0: parallel.num_layers_per_virtual_pipeline_stage: num_layers_per_virtual_pipeline_stage 4 does not cut a stage's 14 layers into several chunks | num_layers_per_virtual_pipeline_stage may be 1, 2, 7",
+        ),
+        (
+            &[("parallel.noop_layers", "[28, 40]")],
+            |_| {},
+            "0: parallel.noop_layers: noop_layers names slot 40; there are slots 0 to 29",
+        ),
+        (
+            &[("stages.convert.convention", "v2")],
+            |s| s.model.as_mut().unwrap().shape.vocab_size = 152_063,
+            "0: stages.convert.convention: tp 2 does not divide vocab_size = 152063, and v2 does not pad it | say `convention: v1`",
+        ),
+        (
             &[],
             |s| s.dataset[0].columns[3] = "texts".into(),
             "5: dataset.files.0: `./dataset/train-00000-of-00001-a09b74b3ef9c3b56.parquet` has no column `text` | did you mean `texts`?",

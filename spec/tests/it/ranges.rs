@@ -112,7 +112,7 @@ fn probes(key: &Key) -> Vec<(String, bool)> {
         probes.extend([(number(above), false), (number(above + 1.0), true)]);
     }
     for (least, most, make) in [
-        ("minItems", "maxItems", list as fn(usize) -> String),
+        ("minItems", "maxItems", if key.lists("integer") { numbers } else { list as fn(usize) -> String }),
         ("minProperties", "maxProperties", variables),
         ("minLength", "maxLength", name),
     ] {
@@ -137,6 +137,11 @@ fn count(limit: f64) -> usize {
 
 fn list(entries: usize) -> String {
     let entries: Vec<String> = (0..entries).map(|index| format!("a{index}")).collect();
+    format!("[{}]", entries.join(", "))
+}
+
+fn numbers(entries: usize) -> String {
+    let entries: Vec<String> = (1..=entries).map(|number| number.to_string()).collect();
     format!("[{}]", entries.join(", "))
 }
 

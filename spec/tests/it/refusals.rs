@@ -192,6 +192,21 @@ fn one_wrong_value_is_told_with_line_reason_and_hint() {
         ),
         // Numbers.
         ("tp: 2", "tp: 0", "3: parallel.tp: 0 is out of range: at least 1"),
+        (
+            "pp: 2 }",
+            "pp: 2, num_layer_list: [9, 9, 10] }",
+            "3: parallel.num_layer_list: num_layer_list 9,9,10 does not deal 28 layers to 2 stages | give 2 numbers of at least 1 that add up to 28, such as 14,14",
+        ),
+        (
+            "pp: 2 }",
+            "pp: 2, num_layer_list: [14, 14], noop_layers: [0] }",
+            "3: parallel.num_layer_list: num_layer_list and noop_layers exclude each other | leave it out",
+        ),
+        (
+            "pp: 2 }",
+            "num_layers_per_virtual_pipeline_stage: 2 }",
+            "3: parallel.num_layers_per_virtual_pipeline_stage: virtual pipeline stages need more than one pipeline stage | leave it out",
+        ),
         ("nodes: 1", "nodes: 100000", "16: stages.train.nodes: 100000 is out of range: at most 4096"),
         ("seq_length: 10240", "seq_length: 0", "18: stages.train.seq_length: 0 is out of range: at least 1"),
         (

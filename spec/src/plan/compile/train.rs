@@ -94,7 +94,8 @@ impl Compiler<'_> {
         else {
             return Some(());
         };
-        let layers = shape.num_layers / u64::from(self.spec.parallel.pp());
+        let (pp, deal) = (self.spec.parallel.pp(), &self.spec.deal);
+        let layers = (0..pp).map(|stage| deal.slots_of_stage(pp, stage, shape.num_layers)).max().unwrap_or(0);
         if u64::from(num_layers) <= layers {
             return Some(());
         }

@@ -54,6 +54,11 @@ impl Key {
         })
     }
 
+    /// Whether its value is a list of this kind of values.
+    pub(crate) fn lists(&self, kind: &str) -> bool {
+        self.schemas.iter().any(|schema| schema["items"]["type"] == kind)
+    }
+
     pub(crate) fn range(&self) -> String {
         let pair = |least: &str, most: &str, unit: &str| {
             let most = self.limit(most)?;
