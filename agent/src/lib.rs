@@ -10,6 +10,7 @@ pub mod fence;
 pub mod health;
 pub mod host;
 pub mod join;
+mod keeping;
 pub mod launch;
 pub mod pool;
 pub mod preflight;

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use proto::v1::agents_client::AgentsClient;
-use proto::v1::{LogChunk, LogHeld};
+use proto::v1::{LogChunk, LogEnd, LogEnds, LogHeld};
 use runtime::backoff::Backoff;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -107,6 +107,16 @@ impl Logs {
                 entry.dropped = true;
             }
         }
+    }
+
+    /// How long each log of an attempt is; `None` if none of it is pushed.
+    #[must_use]
+    pub fn ends(&self, attempt: &str) -> Option<LogEnds> {
+        let mut entries = self.lock();
+        let entry = entries.get_mut(attempt)?;
+        entry.find_sources();
+        let end = |source: &String| LogEnd { source: source.clone(), bytes: file_length(&entry.files.path(source)) };
+        Some(LogEnds { ends: entry.sources.keys().map(end).collect() })
     }
 
     /// Whether the controller holds all bytes of an ended attempt's logs, or
@@ -323,6 +333,8 @@ mod tests {
         assert_eq!((chunk.offset, &chunk.data[..], chunk.done), (4, &b"456789"[..], false));
         assert!(!logs.is_pushed("a"));
         logs.end("a");
+        let end = LogEnd { source: "worker_0".into(), bytes: 10 };
+        assert_eq!((logs.ends("a"), logs.ends("b")), (Some(LogEnds { ends: vec![end] }), None));
         let last = &logs.next(9, false, false)[0];
         assert!(last.done && last.offset == 10 && last.data.is_empty());
         logs.held(&held("a", "worker_0", 4));

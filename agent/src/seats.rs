@@ -189,7 +189,7 @@ impl Seats {
             hint: r.hint.clone(),
             ..proto::v1::Failure::default()
         });
-        let ended = Ended { ok: false, output: None, failure };
+        let ended = Ended { failure, ..Ended::default() };
         // The spool stops only when the agent ends: then the question comes again.
         let _ = self.host.spool.add(&attempt.to_string(), report::What::Ended(ended)).await;
     }

@@ -9,11 +9,12 @@ use model::Epoch;
 use proto::v1::agents_client::AgentsClient;
 use proto::v1::controller_message::Kind as Heard;
 use proto::v1::{
-    AgentMessage, Beat, ControllerMessage, DeviceKind, Hello, NodeHealth, NpuHealth, SurveyAnswer, agent_message::Kind,
+    AgentMessage, Beat, CheckpointOrder, ControllerMessage, DeviceKind, Hello, NodeHealth, NpuHealth,
+    agent_message::Kind,
 };
 use runtime::Tasks;
 use runtime::backoff::Backoff;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,7 @@ use tonic::{Status, Streaming};
 use crate::fence::{Fence, FenceError};
 use crate::health;
 use crate::host::Host;
+use crate::keeping;
 use crate::probe;
 use crate::seat::dir::Wanted;
 use crate::seats::Seats;
@@ -64,7 +66,10 @@ pub struct Session {
     fence: Fence,
     introduction: Introduction,
     tasks: Tasks,
-    answers: (mpsc::Sender<SurveyAnswer>, mpsc::Receiver<SurveyAnswer>),
+    /// Answers to questions that take their time.
+    answers: (mpsc::Sender<Kind>, mpsc::Receiver<Kind>),
+    /// One checkpoint is read at a time.
+    keeping: Arc<Semaphore>,
 }
 
 /// Why a session ended.
@@ -97,7 +102,8 @@ impl Session {
     /// A session that has not dialled yet.
     #[must_use]
     pub fn new(host: Arc<Host>, seats: Seats, fence: Fence, introduction: Introduction, tasks: Tasks) -> Self {
-        Self { host, seats, fence, introduction, tasks, answers: mpsc::channel(16) }
+        let (answers, keeping) = (mpsc::channel(16), Arc::new(Semaphore::new(1)));
+        Self { host, seats, fence, introduction, tasks, answers, keeping }
     }
 
     /// Dials again and again until `stop`.
@@ -153,7 +159,7 @@ impl Session {
                     self.send_reports(line).await?;
                 }
                 _ = beat.tick() => self.beat(line, pause).await?,
-                Some(answer) = self.answers.1.recv() => line.send(Kind::Survey(answer)).await?,
+                Some(answer) = self.answers.1.recv() => line.send(answer).await?,
                 _ = progress.tick() => self.send_progress(line).await?,
             }
         }
@@ -206,17 +212,41 @@ impl Session {
                 self.tasks.spawn("survey", async move {
                     let answer = survey::answer(&bin_dir, request).await;
                     // Nobody waits for it once the agent ends.
-                    let _ = answers.send(answer).await;
+                    let _ = answers.send(Kind::Survey(answer)).await;
                 });
                 Ok(())
             }
-            Some(Heard::Prepare(_) | Heard::Start(_) | Heard::Stop(_) | Heard::Forget(_) | Heard::Welcome(_))
+            Some(Heard::Checkpoint(order)) if self.obeys(order.epoch)? => {
+                self.keep(order);
+                Ok(())
+            }
+            Some(
+                Heard::Prepare(_)
+                | Heard::Start(_)
+                | Heard::Stop(_)
+                | Heard::Forget(_)
+                | Heard::Welcome(_)
+                | Heard::Checkpoint(_),
+            )
             | None => Ok(()),
         };
         if let Err(refusal) = refused {
             tracing::warn!("a command was refused: {refusal}");
         }
         Ok(())
+    }
+
+    /// Does something with a checkpoint, one after the other.
+    fn keep(&self, order: CheckpointOrder) {
+        let (host, answers, turn) = (Arc::clone(&self.host), self.answers.0.clone(), Arc::clone(&self.keeping));
+        let work = async move {
+            let Ok(_turn) = turn.acquire().await else { return };
+            let answer = keeping::answer(&host.bin_dir, &host.node, order).await;
+            // Nobody waits for it once the agent ends.
+            let _ = answers.send(Kind::Checkpoint(answer)).await;
+        };
+        let stop = self.tasks.stop_token();
+        self.tasks.spawn("checkpoint", async move { stop.run_until_cancelled(work).await });
     }
 
     /// Whether a command is to be obeyed. One of an older controller is passed
@@ -264,7 +294,7 @@ impl Session {
         line.told_npus = npus.clone().or(line.told_npus.take());
         line.beats += 1;
         let npus = npus.map(|npus| (*npus).clone());
-        line.send(Kind::Beat(Beat { seq: line.beats, live, health, npus })).await
+        line.send(Kind::Beat(Beat { seq: line.beats, live, health, npus, at_ms: runtime::clock::now_ms() })).await
     }
 
     async fn send_progress(&self, line: &mut Line) -> Result<(), Ended> {

@@ -30,7 +30,7 @@ use crate::changes::Changes;
 use crate::compile::Compiler;
 use crate::driver::{self, Driver, Handle};
 use crate::logs::Logs;
-use crate::sessions::{Progress, Registry, Sessions, Surveys};
+use crate::sessions::{Errands, Progress, Registry, Sessions, Surveys};
 
 /// Largest message that is taken, in bytes.
 const MESSAGE: usize = 4 << 20;
@@ -166,11 +166,13 @@ impl Rim {
     async fn router(self, config: Config) -> Result<Router, tonic::transport::Error> {
         let progress = Arc::new(Progress::default());
         let surveys = Surveys::new(self.agents.clone());
+        let errands = Errands::new(self.agents.clone());
         let sessions = Sessions {
             driver: self.driver.clone(),
             agents: self.agents.clone(),
             progress: progress.clone(),
             surveys: surveys.clone(),
+            errands: errands.clone(),
             changes: self.changes.clone(),
             logs: self.logs.clone(),
             tasks: self.streams.clone(),
@@ -206,7 +208,7 @@ impl Rim {
             .add_service(AgentsServer::new(sessions).max_decoding_message_size(MESSAGE))
             .add_service(JobsServer::new(jobs).max_decoding_message_size(MESSAGE).max_encoding_message_size(MESSAGE))
             .add_service(NodesServer::new(Nodes { driver: self.driver.clone(), progress }))
-            .add_service(CheckpointsServer::new(Checkpoints { driver: self.driver }))
+            .add_service(CheckpointsServer::new(Checkpoints { driver: self.driver, errands }))
             .add_service(ClusterServer::new(cluster).max_decoding_message_size(64 << 10));
         match described {
             Ok(reflection) => {

@@ -21,6 +21,20 @@ pub struct Checkpoint {
     /// Whether a restart went back before it: it is not resumed from, and the
     /// trainer will write it anew.
     pub superseded: bool,
+    /// Whether somebody wants it kept: it is never removed.
+    pub pinned: bool,
+    /// Whether the newest verification found it broken.
+    pub broken: bool,
+    /// Whether its files are being removed.
+    pub removing: bool,
+}
+
+impl Checkpoint {
+    /// Whether it can be gone on from.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.complete.is_some() && !self.superseded && !self.removing
+    }
 }
 
 /// One shard file.

@@ -62,6 +62,16 @@ pub enum Kind {
     StageFailed,
     /// A checkpoint is complete.
     CheckpointCompleted,
+    /// Somebody wants a checkpoint kept.
+    CheckpointPinned,
+    /// A checkpoint may be removed again.
+    CheckpointUnpinned,
+    /// A checkpoint was read to its last byte and is whole.
+    CheckpointVerified,
+    /// A checkpoint was read and is broken.
+    CheckpointBroken,
+    /// A checkpoint is removed.
+    CheckpointRemoved,
     /// Something looks wrong.
     Warning,
     /// Somebody asked to cancel.
@@ -92,7 +102,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in declaration order.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 28] = [
         Self::Submitted,
         Self::StageReused,
         Self::AttemptPlaced,
@@ -103,6 +113,11 @@ impl Kind {
         Self::StageSucceeded,
         Self::StageFailed,
         Self::CheckpointCompleted,
+        Self::CheckpointPinned,
+        Self::CheckpointUnpinned,
+        Self::CheckpointVerified,
+        Self::CheckpointBroken,
+        Self::CheckpointRemoved,
         Self::Warning,
         Self::CancelAsked,
         Self::JobSucceeded,
@@ -132,6 +147,11 @@ impl Kind {
             Self::StageSucceeded => "stage-succeeded",
             Self::StageFailed => "stage-failed",
             Self::CheckpointCompleted => "checkpoint-completed",
+            Self::CheckpointPinned => "checkpoint-pinned",
+            Self::CheckpointUnpinned => "checkpoint-unpinned",
+            Self::CheckpointVerified => "checkpoint-verified",
+            Self::CheckpointBroken => "checkpoint-broken",
+            Self::CheckpointRemoved => "checkpoint-removed",
             Self::Warning => "warning",
             Self::CancelAsked => "cancel-asked",
             Self::JobSucceeded => "job-succeeded",

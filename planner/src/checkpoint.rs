@@ -8,7 +8,7 @@ use crate::input::Write;
 use crate::step::Work;
 
 /// Most shards remembered of one stage: the record must stay far below the
-/// store's 64 KiB. The newest complete iteration and later ones are always kept.
+/// store's 64 KiB. The newest complete iteration, later ones and pinned ones are always kept.
 const MOST_SHARDS: usize = 256;
 /// Most iterations remembered of one stage.
 const MOST_ITERATIONS: usize = 64;
@@ -40,7 +40,7 @@ impl Work<'_> {
         let checkpoint = stage.checkpoints.entry(iteration).or_default();
         if checkpoint.superseded {
             // Written anew, shard by shard.
-            *checkpoint = Checkpoint::default();
+            *checkpoint = Checkpoint { pinned: checkpoint.pinned, ..Checkpoint::default() };
         }
         checkpoint.shards.insert((tp, pp), record);
         checkpoint.tracked |= tracked;
@@ -121,7 +121,8 @@ fn trim(stage: &mut Stage) {
     let newest = newest_complete(stage);
     loop {
         let shards: usize = stage.checkpoints.values().map(|checkpoint| checkpoint.shards.len()).sum();
-        let Some(&oldest) = stage.checkpoints.keys().next() else { return };
+        let unpinned = stage.checkpoints.iter().find(|(_, checkpoint)| !checkpoint.pinned);
+        let Some(oldest) = unpinned.map(|(at, _)| *at) else { return };
         let needed = newest.is_some_and(|newest| oldest >= newest);
         let fits = shards <= MOST_SHARDS && stage.checkpoints.len() <= MOST_ITERATIONS;
         if fits || needed || stage.checkpoints.len() == 1 {
@@ -138,6 +139,6 @@ pub(crate) fn newest_complete(stage: &Stage) -> Option<u64> {
 
 /// Iterations that can be resumed from, newest first.
 pub(crate) fn complete_iterations(stage: &Stage) -> impl Iterator<Item = u64> {
-    let present = stage.checkpoints.iter().rev().filter(|(_, seen)| seen.complete.is_some() && !seen.superseded);
+    let present = stage.checkpoints.iter().rev().filter(|(_, seen)| seen.is_usable());
     present.map(|(at, _)| *at)
 }

@@ -26,6 +26,8 @@ pub enum Input {
     },
     /// A user asks that an ended job go on, or that a stage begin again.
     Restart(Box<Restart>),
+    /// Something is said about a checkpoint of a job.
+    Checkpoint(Box<AboutCheckpoint>),
     /// An operator keeps new work away from a node.
     Cordon {
         /// Which.
@@ -124,6 +126,42 @@ pub struct Restart {
     pub grace_ms: u64,
 }
 
+/// What is said about one checkpoint, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AboutCheckpoint {
+    /// Whose.
+    pub job: JobId,
+    /// Which stage wrote it.
+    pub stage: StageName,
+    /// Which.
+    pub iteration: u64,
+    /// Who says it.
+    pub by: String,
+    /// What.
+    pub what: Keep,
+}
+
+/// What becomes of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// It is not to be removed.
+    Pin,
+    /// It may be removed again.
+    Unpin,
+    /// It is taken out of use: its files are about to be removed.
+    Remove {
+        /// Even if a job that has not ended may need it.
+        force: bool,
+    },
+    /// All its files are gone.
+    Removed,
+    /// It was read to its last byte.
+    Verified {
+        /// What is wrong, and on which node; empty = it is whole.
+        faults: Vec<(NodeId, String)>,
+    },
+}
+
 /// What an agent says about its seat of an attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Report {
@@ -210,6 +248,12 @@ pub enum Reply {
     NothingToRestart,
     /// The job cannot be restarted so.
     RestartRefused(RestartRefusal),
+    /// The checkpoint's record says so, as it did not before.
+    CheckpointChanged,
+    /// The checkpoint's record says so already.
+    CheckpointUnchanged,
+    /// It is not done with this checkpoint.
+    CheckpointRefused(CheckpointRefusal),
     /// The node's record says so, as it did not before.
     NodeChanged,
     /// The node's record says so already.
@@ -242,6 +286,33 @@ pub enum RestartRefusal {
         stage: StageName,
         /// The iterations that are, newest first.
         complete: Vec<u64>,
+    },
+}
+
+/// Why something is not done with a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckpointRefusal {
+    /// The stage has no such checkpoint.
+    NoSuch {
+        /// The iterations that are complete, newest first.
+        complete: Vec<u64>,
+    },
+    /// It cannot be gone on from, so there is nothing to keep.
+    Unusable,
+    /// Its stage has too many pinned ones.
+    TooManyPinned {
+        /// How many shards all of them may have.
+        shards: usize,
+    },
+    /// It is pinned.
+    Pinned {
+        /// In this job.
+        job: JobId,
+    },
+    /// A job that has not ended may need it.
+    Needed {
+        /// This one.
+        job: JobId,
     },
 }
 

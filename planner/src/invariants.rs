@@ -15,6 +15,14 @@ pub fn invariants(world: &World) -> Vec<String> {
     for job in world.jobs.values() {
         of_job(job, &mut broken);
         for stage in &job.stages {
+            for (at, checkpoint) in &stage.checkpoints {
+                if checkpoint.removing && (checkpoint.pinned || checkpoint.is_usable()) {
+                    broken.push(format!(
+                        "{}.{}: iteration {at} is removed, though it is pinned or in use",
+                        job.id, stage.name
+                    ));
+                }
+            }
             for (index, task) in stage.tasks.iter().enumerate() {
                 let name = format!("{}.{}.{index}", job.id, stage.name);
                 of_task(world, job, stage, task, &name, &mut broken);

@@ -21,6 +21,7 @@ mod index;
 pub mod input;
 #[cfg(any(test, feature = "check"))]
 pub mod invariants;
+mod keep;
 mod mutation;
 pub mod phase;
 pub mod place;
@@ -37,7 +38,9 @@ mod text;
 mod why;
 pub mod world;
 
-pub use input::{Effect, Input, Reply, Report, Restart, RestartRefusal, Step, Why, Write};
+pub use input::{
+    AboutCheckpoint, CheckpointRefusal, Effect, Input, Keep, Reply, Report, Restart, RestartRefusal, Step, Why, Write,
+};
 pub use mutation::Mutation;
 pub use phase::{JobPhase, StagePhase, TaskPhase};
 pub use step::step;

@@ -83,6 +83,8 @@ impl Work<'_> {
         for (_, checkpoint) in stage.checkpoints.range_mut(..).filter(|(at, _)| **at > keep) {
             left += usize::from(!checkpoint.superseded);
             checkpoint.superseded = true;
+            // Being read and found whole makes it no newer.
+            checkpoint.broken = false;
         }
         if left > 0 {
             self.out.writes.insert(Write::Checkpoints { job: id.clone(), stage: again.stage });

@@ -207,11 +207,7 @@ fn resume(stage: &Stage, task: &Task, seats: &[Seat], shared: bool) -> (Option<u
         .checkpoints
         .iter()
         .rev()
-        .find(|(_, checkpoint)| {
-            checkpoint.complete.is_some()
-                && !checkpoint.superseded
-                && checkpoint.shards.values().all(|shard| here(&shard.node))
-        })
+        .find(|(_, checkpoint)| checkpoint.is_usable() && checkpoint.shards.values().all(|shard| here(&shard.node)))
         .map(|(at, _)| *at);
     (reachable, newest.filter(|newest| Some(*newest) != reachable))
 }

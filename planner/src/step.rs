@@ -26,6 +26,7 @@ pub fn step(world: &mut World, input: &Input, now: Timestamp) -> Step {
         Input::Submit(job) => work.submit(job),
         Input::Cancel { job, by, reason, grace_ms } => work.cancel(job, by, reason, *grace_ms),
         Input::Restart(wish) => work.restart(wish),
+        Input::Checkpoint(about) => work.about_checkpoint(about),
         Input::Cordon { node, by, reason } => work.cordon(node, by, reason),
         Input::Drain { node, by, reason, deadline_ms } => work.drain_node(node, by, reason, *deadline_ms),
         Input::Uncordon { node, by } => work.uncordon(node, by),

@@ -173,12 +173,9 @@ fn deal(file: &mut ParallelFile, parallel: Parallel, context: &mut Context<'_>) 
     }
     // With as many layers as the list has, all that is left to be wrong is the file's own.
     let layers = deal.list.as_ref().map(|list| list.iter().fold(0_u64, |sum, n| sum.saturating_add(*n)));
-    match layers.map(|layers| deal.check(parallel.pp(), layers)) {
-        Some(Err(error)) => {
-            context.refuse("parallel.num_layer_list", error.to_string(), error.hint());
-            return None;
-        }
-        Some(Ok(())) | None => {}
+    if let Some(Err(error)) = layers.map(|layers| deal.check(parallel.pp(), layers)) {
+        context.refuse("parallel.num_layer_list", error.to_string(), error.hint());
+        return None;
     }
     if deal.per_chunk.is_some() && parallel.pp() == 1 {
         context.refuse(

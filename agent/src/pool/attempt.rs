@@ -58,14 +58,16 @@ impl Attempt {
         let output = Some(Output::default());
         let exit = match &self.stage {
             Stage::Over(exit) => exit,
-            Stage::Refused(failure) => return Some(Ended { ok: false, output, failure: Some((**failure).clone()) }),
+            Stage::Refused(failure) => {
+                return Some(Ended { output, failure: Some((**failure).clone()), ..Ended::default() });
+            }
             Stage::Ordered | Stage::Begun | Stage::Running { .. } => return None,
         };
         // One that left because it was told to may be far from done.
         let ok = exit.clean() && !(self.stop.is_some() && exit.stopping);
         // After a stop that was asked for, an unfinished attempt is no failure.
         let failure = (!ok && self.stop.is_none()).then(|| failure::of_process(node, &self.process(dir), exit));
-        Some(Ended { ok, output, failure })
+        Some(Ended { ok, output, failure, logs: None })
     }
 
     fn process(&self, dir: &Path) -> Process {

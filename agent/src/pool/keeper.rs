@@ -376,9 +376,11 @@ impl Keeper {
     }
 
     fn say_ended(&self, attempt: &AttemptId) {
-        let ended = self.attempts.get(attempt).and_then(|a| a.ended(&self.host.node, self.place.path()));
-        if let Some(ended) = ended {
-            self.host.spool.post(&attempt.to_string(), report::What::Ended(ended));
+        let Some(known) = self.attempts.get(attempt) else { return };
+        if let Some(mut ended) = known.ended(&self.host.node, self.place.path()) {
+            let name = attempt.to_string();
+            ended.logs = known.log.and_then(|_| self.host.logs.ends(&name));
+            self.host.spool.post(&name, report::What::Ended(ended));
         }
     }
 

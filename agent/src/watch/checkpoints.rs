@@ -18,7 +18,7 @@ use proto::v1::{CheckpointShard, Tracker};
 /// File name of a shard.
 const SHARD: &str = "model_optim_rng.pt";
 /// File name of the tracker.
-const TRACKER: &str = "latest_checkpointed_iteration.txt";
+pub const TRACKER: &str = "latest_checkpointed_iteration.txt";
 /// Where an attempt moves what it supersedes.
 const SUPERSEDED: &str = "superseded";
 

@@ -221,6 +221,7 @@ impl Controller {
                 seen.surveys.push(answer);
                 None
             }
+            Kind::Checkpoint(_) => None,
         }
     }
 

@@ -1,7 +1,9 @@
 //! `qctl ckpt`.
 
 mod contents;
+mod faults;
 mod inspect;
+mod keep;
 mod pull;
 mod target;
 
@@ -68,19 +70,51 @@ Examples:
     /// Reads every byte of one checkpoint, and names the first file that is broken
     #[command(after_help = "\
 Compares every member of every shard with its checksum, and every tensor with its place in the model.
-The exit code is 1 if anything is broken or missing.
+A job's checkpoint is read by the agents of the nodes that hold it; if it is broken, nothing goes on from
+it any more. The exit code is 1 if anything is broken, missing, or could not be read.
 
 Examples:
-  qctl ckpt verify ./pretrain_ckpt
-  qctl ckpt verify last --iteration 2000")]
+  qctl ckpt verify last
+  qctl ckpt verify last 2000
+  qctl ckpt verify ./pretrain_ckpt --iteration 2000")]
     Verify {
         /// Directory that holds `iter_…`, or one of these; or a job
         #[arg(value_name = "DIR|JOB", add = ArgValueCompleter::new(completion::jobs))]
         what: String,
         /// Which: its number, or `latest`, the newest complete one
-        #[arg(long, value_name = "N", default_value = "latest", value_parser = target::iteration)]
-        iteration: Iteration,
+        #[arg(value_name = "ITERATION", default_value = "latest", value_parser = target::iteration)]
+        which: Iteration,
+        /// The same
+        #[arg(long, value_name = "N", conflicts_with = "which", value_parser = target::iteration)]
+        iteration: Option<Iteration>,
         /// How it is written; `name` gives its directory if it is whole
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Keeps a job's checkpoint from being removed
+    #[command(after_help = "Example:\n  qctl ckpt pin last 2000")]
+    Pin(PinArgs),
+    /// Lets a pinned checkpoint be removed again
+    #[command(after_help = "Example:\n  qctl ckpt unpin last 2000")]
+    Unpin(PinArgs),
+    /// Removes a job's checkpoint on the nodes that hold it
+    #[command(after_help = "\
+Nothing goes on from it once this is asked for; its files go next, and a tracker that names it names the
+newest one that is left. A pinned one is never removed, and the newest complete one of a job that has not
+ended with --force only. Where a node cannot be reached, repeat it later.
+
+Example:
+  qctl ckpt rm last 2000")]
+    Rm {
+        /// Whose
+        #[arg(add = ArgValueCompleter::new(completion::jobs))]
+        job: String,
+        /// Which, by its number
+        iteration: u64,
+        /// Also the newest complete one of a job that has not ended
+        #[arg(long)]
+        force: bool,
+        /// How the answer is written; `name` gives the iteration
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
     },
@@ -106,6 +140,19 @@ Example:
     },
 }
 
+/// Which checkpoint of a job.
+#[derive(Clone, Debug, clap::Args)]
+struct PinArgs {
+    /// Whose
+    #[arg(add = ArgValueCompleter::new(completion::jobs))]
+    job: String,
+    /// Which, by its number
+    iteration: u64,
+    /// How the answer is written; `name` gives the iteration
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
 /// Does what is asked with checkpoints; a directory needs no controller.
 pub(crate) async fn run(args: &CkptArgs, client: Result<Client, Failure>) -> Result<(), Failure> {
     match &args.command {
@@ -113,7 +160,14 @@ pub(crate) async fn run(args: &CkptArgs, client: Result<Client, Failure>) -> Res
         CkptCommand::Describe { what, iteration, tp, pp, output } => {
             inspect::describe(what, *iteration, tp.zip(*pp), *output, client).await
         }
-        CkptCommand::Verify { what, iteration, output } => inspect::verify(what, *iteration, *output, client).await,
+        CkptCommand::Verify { what, which, iteration, output } => {
+            inspect::verify(what, iteration.unwrap_or(*which), *output, client).await
+        }
+        CkptCommand::Pin(args) => keep::pin(&args.job, args.iteration, true, args.output, client?).await,
+        CkptCommand::Unpin(args) => keep::pin(&args.job, args.iteration, false, args.output, client?).await,
+        CkptCommand::Rm { job, iteration, force, output } => {
+            keep::remove(job, *iteration, *force, *output, client?).await
+        }
         CkptCommand::Pull { job, dest, iteration, output } => pull::run(job, *iteration, dest, *output, client?).await,
     }
 }
@@ -122,6 +176,8 @@ pub(crate) async fn run(args: &CkptArgs, client: Result<Client, Failure>) -> Res
 #[cfg(test)]
 pub(super) fn examples() -> Vec<(&'static str, serde_json::Value)> {
     let mut all = Vec::from(inspect::examples());
+    all.extend(keep::examples());
+    all.push(faults::example());
     all.push(pull::example());
     all
 }
@@ -150,7 +206,13 @@ async fn list(job: Option<&str>, output: Format, mut client: Client) -> Result<(
 }
 
 fn line(one: &v1::CheckpointView) -> [String; 7] {
-    let complete = if one.complete { time(one.completed_ms) } else { "no".to_owned() };
+    let complete = match (one.complete, one.removing, one.broken) {
+        (true, ..) => time(one.completed_ms),
+        (false, true, _) => "being removed".to_owned(),
+        (false, false, true) => "broken".to_owned(),
+        (false, false, false) => "no".to_owned(),
+    };
+    let complete = if one.pinned { format!("{complete}, pinned") } else { complete };
     [
         one.job.clone(),
         one.stage.clone(),

@@ -24,6 +24,7 @@ pub(crate) struct Node {
     memory_free: Option<u64>,
     disk_free: Option<u64>,
     last_heard_ms: Option<u64>,
+    clock_ahead_ms: Option<i64>,
     attempts: Vec<String>,
     quarantined: Vec<String>,
     cordon: Option<Cordon>,
@@ -66,6 +67,7 @@ impl From<v1::NodeView> for Node {
             memory_free: node.health.as_ref().map(|health| health.memory_free),
             disk_free: node.health.as_ref().map(|health| health.disk_free),
             last_heard_ms: known(node.last_heard_ms),
+            clock_ahead_ms: node.clock_ahead_ms,
             attempts: node.attempts,
             quarantined: node.quarantined,
             npus: node.npus.map(Into::into),
@@ -132,6 +134,9 @@ pub(crate) struct Checkpoint {
     shards_expected: u32,
     bytes: u64,
     directory: String,
+    pinned: bool,
+    broken: bool,
+    removing: bool,
 }
 
 impl From<v1::CheckpointView> for Checkpoint {
@@ -146,6 +151,9 @@ impl From<v1::CheckpointView> for Checkpoint {
             shards_expected: view.shards_expected,
             bytes: view.bytes,
             directory: view.directory,
+            pinned: view.pinned,
+            broken: view.broken,
+            removing: view.removing,
         }
     }
 }

@@ -3,6 +3,7 @@
 pub mod checkpoints;
 pub mod cluster;
 pub mod jobs;
+mod keeping;
 mod logs;
 mod nearest;
 pub mod nodes;

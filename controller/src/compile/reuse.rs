@@ -122,7 +122,7 @@ fn files(stage: &Stage) -> BTreeMap<NodeId, Vec<FileRecord>> {
             files.entry(node).or_default().extend(output.files.iter().cloned());
         }
     }
-    let newest = stage.checkpoints.values().rev().find(|checkpoint| checkpoint.complete.is_some());
+    let newest = stage.checkpoints.values().rev().find(|checkpoint| checkpoint.is_usable());
     for shard in newest.into_iter().flat_map(|checkpoint| checkpoint.shards.values()) {
         let file = FileRecord { path: shard.path.clone(), size: shard.size, digest: String::new() };
         files.entry(shard.node.clone()).or_default().push(file);

@@ -70,6 +70,7 @@ impl<S: Store> Driver<S> {
             Input::Submit(_)
             | Input::Cancel { .. }
             | Input::Restart(_)
+            | Input::Checkpoint(_)
             | Input::Cordon { .. }
             | Input::Drain { .. }
             | Input::Uncordon { .. } => Some(input),

@@ -4,6 +4,7 @@
 //! what is held; an agent writes below its own name only.
 
 mod append;
+mod ends;
 mod files;
 pub(crate) mod push;
 pub(crate) mod read;
@@ -30,13 +31,14 @@ pub struct Logs {
     /// One writer a source: two streams of one agent may overlap.
     writers: DashMap<Source, Arc<Mutex<()>>>,
     grown: Changes,
+    ends: ends::Ends,
 }
 
 impl Logs {
     /// Keeps files below `root`, which is made when the first one is.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
-        Self { root, writers: DashMap::new(), grown: Changes::default() }
+        Self { root, writers: DashMap::new(), grown: Changes::default(), ends: ends::Ends::default() }
     }
 
     /// Removes the files of jobs that `known` does not hold.

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use super::ends::{Left, sentence};
 use super::tail::{last_lines, line_start, matching, next_lines};
 use super::times::Times;
 use super::{Logs, Selected, Source, Which, select};
@@ -22,6 +23,8 @@ use crate::driver::Handle;
 const QUIET: Duration = Duration::from_secs(5);
 /// The same for a reader who does not follow.
 const QUIET_ONCE: Duration = Duration::from_secs(1);
+/// How long lines that are known to be on their way are waited for while none comes.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How often files of what has ended are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 /// Least time between two rounds: a loud source does not make a busy loop.
@@ -107,11 +110,22 @@ impl Reader {
             while self.read_round(false).await? {
                 last_growth = Instant::now();
             }
-            let quiet = if self.wanted.follow { QUIET } else { QUIET_ONCE };
-            let whole = selected.over && (last_growth.elapsed() >= quiet || self.all_done(&selected).await?);
-            if whole || !(selected.over || self.wanted.follow) {
-                while self.read_round(true).await? {}
-                return Ok(());
+            if !(selected.over || self.wanted.follow) {
+                return self.finish(&[]).await;
+            }
+            if selected.over {
+                let left = self.left(&selected).await?;
+                let quiet = match &left {
+                    Left::Nothing => Duration::ZERO,
+                    Left::Bytes(_) => PATIENCE,
+                    Left::Unknown if self.wanted.follow => QUIET,
+                    Left::Unknown => QUIET_ONCE,
+                };
+                if last_growth.elapsed() >= quiet {
+                    // What came between the last round and the look is read too.
+                    self.discover(&selected, false).await?;
+                    return self.finish(if let Left::Bytes(left) = &left { left } else { &[] }).await;
+                }
             }
             tokio::time::sleep(PACE).await;
             let look = if selected.over { LOOK } else { Duration::from_secs(3600) };
@@ -122,6 +136,16 @@ impl Reader {
                 () = tokio::time::sleep(look) => {}
             }
         }
+    }
+
+    /// Sends what is left, unfinished lines too, and says what never came.
+    async fn finish(&mut self, missing: &[(Source, u64)]) -> Result<(), Status> {
+        while self.read_round(true).await? {}
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let note = v1::LogBatch { missing: sentence(missing), ..v1::LogBatch::default() };
+        self.out.send(Ok(note)).await.map_err(|_| Status::cancelled("the reader went"))
     }
 
     async fn select(&self) -> Result<Selected, Status> {
@@ -172,16 +196,33 @@ impl Reader {
         Ok(any)
     }
 
-    /// Whether every selected attempt has logs here, and none will grow.
-    async fn all_done(&self, selected: &Selected) -> Result<bool, Status> {
-        let (logs, attempts) = (self.logs.clone(), selected.attempts.clone());
-        let done = move || {
-            let whole = |sources: Vec<Source>| {
-                !sources.is_empty() && sources.iter().all(|source| logs.done_path(source).exists())
-            };
-            Ok(attempts.iter().all(|(_, attempt)| whole(logs.sources(attempt))))
+    /// What is left to come of the selected attempts. A seat that has not said how long its logs are
+    /// is done when each of those that are here is said to be.
+    async fn left(&self, selected: &Selected) -> Result<Left, Status> {
+        let (logs, selected, wanted) = (self.logs.clone(), selected.clone(), self.wanted.clone());
+        let look = move || {
+            let passes = |source: &Source| super::select::passes(source, &wanted.ranks, wanted.node.as_ref());
+            let (mut left, mut unknown) = (Vec::new(), false);
+            for ((_, attempt), nodes) in selected.attempts.iter().zip(&selected.nodes) {
+                for node in nodes.iter().filter(|node| wanted.node.as_ref().is_none_or(|only| only == *node)) {
+                    match logs.left(attempt, node, passes) {
+                        Left::Nothing => {}
+                        Left::Bytes(some) => left.extend(some),
+                        Left::Unknown => {
+                            let mut own = logs.sources(attempt);
+                            own.retain(|source| source.node == *node);
+                            unknown |= own.is_empty() || !own.iter().all(|source| logs.done_path(source).exists());
+                        }
+                    }
+                }
+            }
+            Ok(match (left.is_empty(), unknown) {
+                (false, _) => Left::Bytes(left),
+                (true, true) => Left::Unknown,
+                (true, false) => Left::Nothing,
+            })
         };
-        blocking(done).await
+        blocking(look).await
     }
 }
 
@@ -239,6 +280,7 @@ fn read_turn(logs: &Logs, cursor: &Cursor, wanted: &Wanted, rest: bool) -> io::R
         offset,
         marks: times.within(offset, offset + data.len() as u64),
         data: data.into(),
+        missing: String::new(),
     };
     Ok((pieces.into_iter().map(batch).collect(), offset))
 }

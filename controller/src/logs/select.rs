@@ -8,6 +8,8 @@ use planner::{World, phase};
 pub struct Selected {
     /// Stage, as the reader knows it, and attempt.
     pub attempts: Vec<(StageName, AttemptId)>,
+    /// Nodes with a seat in each of them.
+    pub nodes: Vec<Vec<NodeId>>,
     /// Whether none of them will grow, nor others join them.
     pub over: bool,
 }
@@ -52,14 +54,15 @@ pub fn select(world: &World, job: &JobId, stage: &str, which: Which) -> Result<S
         let have: Vec<String> = job.stages.iter().map(|s| format!("`{}`", s.name)).collect();
         return Err(Unselectable::NoStage { stage: stage.to_owned(), have: have.join(", ") });
     }
-    let mut selected = Selected { attempts: Vec::new(), over: true };
+    let mut selected = Selected { over: true, ..Selected::default() };
     for wanted in job.stages.iter().filter(|s| stage.is_empty() || s.name.as_str() == stage) {
         selected.over &= phase::job(world, job).is_over() || wanted.tasks.iter().all(|task| task.state.is_over());
         let (owner, source) = origin(world, job, wanted);
         for (index, task) in (0..).zip(&source.tasks) {
             if let Some(number) = chosen(task, which) {
-                let task = TaskId { job: owner.id.clone(), stage: source.name.clone(), index };
-                selected.attempts.push((wanted.name.clone(), AttemptId { task, number }));
+                let id = TaskId { job: owner.id.clone(), stage: source.name.clone(), index };
+                selected.attempts.push((wanted.name.clone(), AttemptId { task: id, number }));
+                selected.nodes.push(nodes(task, number));
             }
         }
     }
@@ -93,6 +96,14 @@ fn chosen(task: &Task, which: Which) -> Option<u32> {
         Which::Previous => numbers.iter().rev().nth(1).copied(),
         Which::Number(wanted) => numbers.into_iter().find(|number| *number == wanted),
     }
+}
+
+/// The nodes of one attempt of a task.
+fn nodes(task: &Task, number: u32) -> Vec<NodeId> {
+    if let Some(active) = task.state.attempt().filter(|attempt| attempt.number == number) {
+        return active.seats.iter().map(|seat| seat.node.clone()).collect();
+    }
+    task.history.iter().find(|past| past.number == number).map(|past| past.nodes.clone()).unwrap_or_default()
 }
 
 /// Whether a source passes the reader's filters.

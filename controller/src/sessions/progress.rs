@@ -20,6 +20,8 @@ pub struct Progress {
     nodes: DashMap<NodeId, HashMap<AttemptId, Latest>>,
     health: DashMap<NodeId, v1::NodeHealth>,
     npus: DashMap<NodeId, v1::NpuHealth>,
+    /// Milliseconds that a node's clock is ahead of this one.
+    clocks: DashMap<NodeId, i64>,
 }
 
 /// The newest word of one seat.
@@ -59,6 +61,20 @@ impl Progress {
     pub fn of<'a>(&self, attempt: &AttemptId, nodes: impl IntoIterator<Item = &'a NodeId>) -> BTreeMap<NodeId, Latest> {
         let word = |node: &NodeId| Some((node.clone(), self.nodes.get(node)?.get(attempt)?.clone()));
         nodes.into_iter().filter_map(word).collect()
+    }
+
+    /// Takes a node's time, as it arrives; 0 = it does not tell.
+    pub(crate) fn put_clock(&self, node: &NodeId, theirs_ms: u64, ours_ms: u64) {
+        if theirs_ms > 0 {
+            let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+            self.clocks.insert(node.clone(), signed(theirs_ms).saturating_sub(signed(ours_ms)));
+        }
+    }
+
+    /// How far a node's clock was ahead at its newest beat, in milliseconds.
+    #[must_use]
+    pub fn clock(&self, node: &NodeId) -> Option<i64> {
+        self.clocks.get(node).map(|ahead| *ahead)
     }
 
     /// Takes a node's health.

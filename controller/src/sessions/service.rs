@@ -11,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::session::Session;
-use super::{Progress, Registry, Surveys};
+use super::{Errands, Progress, Registry, Surveys};
 use crate::api::peer;
 use crate::changes::Changes;
 use crate::driver::Handle;
@@ -31,6 +31,8 @@ pub struct Sessions {
     pub progress: Arc<Progress>,
     /// Questions under way.
     pub surveys: Surveys,
+    /// What agents do with checkpoints.
+    pub errands: Errands,
     /// Who watches which job.
     pub changes: Arc<Changes>,
     /// Log files.

@@ -62,6 +62,7 @@ impl Session {
                 let end = self.serve(over, stop).await;
                 self.rim.agents.unregister(&self.node, self.number);
                 self.rim.surveys.give_up(&self.node, self.number);
+                self.rim.errands.give_up(&self.node, self.number);
                 let lost = Input::SessionLost { node: self.node.clone(), session: self.number };
                 // A driver that has stopped knows no sessions.
                 let _ = self.rim.driver.send(lost).await;
@@ -139,6 +140,10 @@ impl Session {
                 self.rim.surveys.answer(&self.node, answer);
                 Ok(())
             }
+            Some(Kind::Checkpoint(answer)) => {
+                self.rim.errands.answer(&self.node, answer);
+                Ok(())
+            }
             // A kind that a later version added.
             None => Ok(()),
         }
@@ -148,6 +153,7 @@ impl Session {
         let live: BTreeSet<AttemptId> =
             live_attempts(&beat.live).map_err(|error| Status::invalid_argument(error.to_string()))?;
         self.rim.progress.retain(&self.node, &live);
+        self.rim.progress.put_clock(&self.node, beat.at_ms, now().0);
         if let Some(health) = beat.health {
             self.rim.progress.put_health(&self.node, health);
         }
@@ -162,10 +168,18 @@ impl Session {
 
     /// A report that cannot be understood never will be: it is acknowledged, so
     /// that the agent's spool does not stand still, and the log says so.
-    async fn report(&mut self, report: v1::Report) -> Result<(), Status> {
+    async fn report(&mut self, mut report: v1::Report) -> Result<(), Status> {
         let seq = report.seq;
+        let ends = match &mut report.what {
+            Some(v1::report::What::Ended(ended)) => ended.logs.take(),
+            Some(_) | None => None,
+        };
         match decode::report(&self.node, report) {
             Ok((attempt, what)) => {
+                // Before the end can be seen: whoever sees it then waits for these lines.
+                if let Some(ends) = ends {
+                    self.rim.logs.expect(&attempt, &self.node, &ends);
+                }
                 let input = Input::Report { node: self.node.clone(), session: self.number, attempt, what };
                 self.input(What::Report(seq), input).await
             }

@@ -147,3 +147,29 @@ async fn bytes_of_unknown_attempts_are_neither_kept_nor_in_the_way() {
     assert_eq!(pusher.push(chunk(&work, "stdout", 0, "hi\n")).await.unwrap(), 3);
     assert!(!holds(cluster.dir.path(), "jzz.run.0.1"));
 }
+
+#[tokio::test]
+async fn lines_that_an_ended_seat_has_announced_are_waited_for() {
+    let cluster = Cluster::start().await;
+    let mut agent = Agent::join(&cluster, "n1").await;
+    cluster.jobs().submit(submit(&run_spec("hello"))).await.unwrap();
+    let work = agent.start_next().await.attempt;
+    let mut pusher = Pusher::open(&cluster, "n1").await;
+    let last = v1::LogChunk { done: true, ..chunk(&work, "stdout", 0, "all of it\n") };
+    assert_eq!(pusher.push(last).await.unwrap(), 10);
+    let end = |source: &str, bytes| v1::LogEnd { source: source.into(), bytes };
+    let logs = Some(v1::LogEnds { ends: vec![end("stderr", 6), end("stdout", 10)] });
+    let over = v1::report::What::Ended(v1::Ended { ok: true, logs, ..Default::default() });
+    agent.tell(&work, over).await;
+    // The job has ended, and what is here is said to be done: still one source is on its way.
+    let mut stream = cluster.jobs().logs(of("hello")).await.unwrap().into_inner();
+    assert_eq!(within(stream.message()).await.unwrap().unwrap().source, "stdout");
+    assert_eq!(pusher.push(chunk(&work, "stderr", 0, "last\n")).await.unwrap(), 5);
+    let batch = within(stream.message()).await.unwrap().unwrap();
+    assert_eq!((batch.source.as_str(), &batch.data[..]), ("stderr", &b"last\n"[..]));
+    assert_eq!(pusher.push(chunk(&work, "stderr", 5, "!")).await.unwrap(), 6);
+    assert_eq!(&within(stream.message()).await.unwrap().unwrap().data[..], b"!");
+    assert!(within(stream.message()).await.unwrap().is_none(), "nothing is missing");
+    let known = v1::LogsRequest { ranks: vec![7], ..of("hello") };
+    assert!(read(&cluster, known).await.is_empty());
+}

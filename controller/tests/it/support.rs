@@ -168,7 +168,7 @@ impl Agent {
     pub(crate) async fn beat(&mut self, live: &[&str]) -> Vec<Told> {
         self.seq += 1;
         let live = live.iter().map(|id| v1::LiveAttempt { attempt: (*id).into(), state: "running".into() }).collect();
-        self.say(Said::Beat(v1::Beat { seq: self.seq, live, health: None, npus: None })).await;
+        self.say(Said::Beat(v1::Beat { seq: self.seq, live, ..Default::default() })).await;
         let mut others = Vec::new();
         loop {
             match self.next().await {
@@ -246,7 +246,7 @@ pub(crate) fn started() -> v1::report::What {
 
 pub(crate) fn ended(path: &str, files: Vec<v1::FileRecord>) -> v1::report::What {
     let output = Some(v1::Output { path: path.into(), files, summary: "done".into() });
-    v1::report::What::Ended(v1::Ended { ok: true, output, failure: None })
+    v1::report::What::Ended(v1::Ended { ok: true, output, ..Default::default() })
 }
 
 pub(crate) fn submit(spec: &str) -> v1::SubmitRequest {

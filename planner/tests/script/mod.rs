@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use model::{AttemptId, Cause, Failure, JobId, NodeId, Output, StageName, Timestamp};
 use planner::invariants::invariants;
-use planner::{Effect, Input, Policy, Reply, Report, Step, World, Write, explain, phase, step};
+use planner::{AboutCheckpoint, Effect, Input, Keep, Policy, Reply, Report, Step, World, Write, explain, phase, step};
 
 use crate::common;
 
@@ -97,6 +97,7 @@ impl Stage {
                 text.lines().for_each(|line| writeln!(self.out, "  {line}").unwrap());
             }
             "checkpoints" => self.checkpoints(words[1]),
+            "ckpt" => self.keep(&words),
             "quarantined" => {
                 let text =
                     format!("{:?}", self.world.quarantined.iter().map(|(n, a)| format!("{n} {a}")).collect::<Vec<_>>());
@@ -144,6 +145,25 @@ impl Stage {
         self.input(&Input::Restart(Box::new(wish)));
     }
 
+    /// `ckpt pin|unpin|rm|gone|read JOB STAGE ITERATION [force] [NODE=FAULT]`.
+    fn keep(&mut self, words: &[&str]) {
+        let fault = |word: &&str| {
+            let (node, fault) = word.split_once('=')?;
+            Some((NodeId::new(node).unwrap(), fault.to_owned()))
+        };
+        let what = match words[1] {
+            "pin" => Keep::Pin,
+            "unpin" => Keep::Unpin,
+            "rm" => Keep::Remove { force: words.contains(&"force") },
+            "gone" => Keep::Removed,
+            "read" => Keep::Verified { faults: words[5..].iter().filter_map(fault).collect() },
+            other => panic!("no `ckpt {other}`"),
+        };
+        let (job, stage) = (JobId::new(words[2]).unwrap(), StageName::new(words[3]).unwrap());
+        let iteration = words[4].parse().unwrap();
+        self.input(&Input::Checkpoint(Box::new(AboutCheckpoint { job, stage, iteration, by: "ann".into(), what })));
+    }
+
     fn beat(&mut self, words: &[&str]) {
         let node = NodeId::new(words[1]).unwrap();
         let session = self.agents[&node].session;
@@ -187,7 +207,9 @@ impl Stage {
         for stage in &job.stages {
             for (iteration, seen) in &stage.checkpoints {
                 let (shards, whole) = (seen.shards.len(), seen.complete.is_some());
-                writeln!(self.out, "  {} {iteration}: {shards} shards, complete {whole}", stage.name).unwrap();
+                let notes = [(seen.pinned, ", pinned"), (seen.broken, ", broken"), (seen.removing, ", being removed")];
+                let notes: String = notes.iter().filter(|(so, _)| *so).map(|(_, note)| *note).collect();
+                writeln!(self.out, "  {} {iteration}: {shards} shards, complete {whole}{notes}", stage.name).unwrap();
             }
         }
     }
@@ -271,8 +293,9 @@ impl Stage {
                 Reply::RestartedBefore => writeln!(out, "  reply restarted before").unwrap(),
                 Reply::NothingToRestart => writeln!(out, "  reply nothing to restart").unwrap(),
                 Reply::RestartRefused(refusal) => writeln!(out, "  reply refused: {refusal:?}").unwrap(),
-                Reply::NodeChanged => {}
-                Reply::NodeUnchanged => writeln!(out, "  reply unchanged").unwrap(),
+                Reply::NodeChanged | Reply::CheckpointChanged => {}
+                Reply::CheckpointRefused(refusal) => writeln!(out, "  reply refused: {refusal:?}").unwrap(),
+                Reply::NodeUnchanged | Reply::CheckpointUnchanged => writeln!(out, "  reply unchanged").unwrap(),
                 Reply::NoSuchNode => writeln!(out, "  reply no such node").unwrap(),
             }
         }

@@ -185,6 +185,7 @@ impl Driver {
             Input::Submit(_)
             | Input::Cancel { .. }
             | Input::Restart(_)
+            | Input::Checkpoint(_)
             | Input::Cordon { .. }
             | Input::Drain { .. }
             | Input::Uncordon { .. }

@@ -11,7 +11,7 @@ pub(crate) mod store;
 use std::collections::{BTreeMap, BTreeSet};
 
 use model::{AttemptId, JobId, NodeId, Output, TaskState, Timestamp};
-use planner::{Effect, Input, Mutation, Report};
+use planner::{AboutCheckpoint, Effect, Input, Keep, Mutation, Report};
 
 use agent::Agent;
 use driver::Driver;
@@ -116,6 +116,9 @@ impl Sim {
             }
             if self.random.one_in(80) {
                 self.alarm();
+            }
+            if self.random.one_in(80) {
+                self.keep();
             }
         } else if turn.is_multiple_of(50) {
             // Operators take their nodes back and devices recover, or some work would wait for ever.
@@ -264,6 +267,27 @@ impl Sim {
             Input::Unfit { node, session, slots },
             None,
         ));
+    }
+
+    /// Somebody pins, removes or has read a checkpoint; a removal may be confirmed, late or never.
+    fn keep(&mut self) {
+        let all = self.driver.saved.jobs.values().flat_map(|job| {
+            let stages = job.stages.iter().map(move |stage| (job.id.clone(), stage));
+            stages
+                .flat_map(|(job, stage)| stage.checkpoints.keys().map(move |at| (job.clone(), stage.name.clone(), *at)))
+        });
+        let Some((job, stage, iteration)) = self.random.pick(&all.collect::<Vec<_>>()) else { return };
+        let faults = if self.random.one_in(2) { Vec::new() } else { vec![(NodeId::new("n1").unwrap(), "torn".into())] };
+        let what = match self.random.below(5) {
+            0 => Keep::Pin,
+            1 => Keep::Unpin,
+            2 => Keep::Remove { force: self.random.one_in(2) },
+            3 => Keep::Removed,
+            _ => Keep::Verified { faults },
+        };
+        let about = AboutCheckpoint { job, stage, iteration, by: "ann".into(), what };
+        let at = self.now.after_ms(self.random.below(200));
+        self.to_controller.push((at, Input::Checkpoint(Box::new(about)), None));
     }
 
     fn run_agents(&mut self) {

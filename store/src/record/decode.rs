@@ -372,7 +372,15 @@ fn checkpoint(r: wire::Checkpoint) -> Result<Checkpoint, Damage> {
     for s in r.shards {
         shards.insert((s.tp, s.pp), ShardRecord { node: node_id(s.node)?, path: s.path, size: s.size });
     }
-    Ok(Checkpoint { shards, tracked: r.tracked, complete: r.complete.map(Timestamp), superseded: r.superseded })
+    Ok(Checkpoint {
+        shards,
+        tracked: r.tracked,
+        complete: r.complete.map(Timestamp),
+        superseded: r.superseded,
+        pinned: r.pinned,
+        broken: r.broken,
+        removing: r.removing,
+    })
 }
 
 fn event(r: wire::Event) -> Result<Event, Damage> {

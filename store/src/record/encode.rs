@@ -323,5 +323,8 @@ fn checkpoint(iteration: u64, checkpoint: &Checkpoint) -> wire::Checkpoint {
         tracked: checkpoint.tracked,
         complete: checkpoint.complete.map(|at| at.0),
         superseded: checkpoint.superseded,
+        pinned: checkpoint.pinned,
+        broken: checkpoint.broken,
+        removing: checkpoint.removing,
     }
 }

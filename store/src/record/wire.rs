@@ -490,6 +490,12 @@ pub(super) struct Checkpoint {
     pub complete: Option<u64>,
     #[prost(bool, tag = "5")]
     pub superseded: bool,
+    #[prost(bool, tag = "6")]
+    pub pinned: bool,
+    #[prost(bool, tag = "7")]
+    pub broken: bool,
+    #[prost(bool, tag = "8")]
+    pub removing: bool,
 }
 
 #[derive(Clone, PartialEq, Message)]

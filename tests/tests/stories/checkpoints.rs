@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 use stories::lab::Lab;
 use stories::pipeline;
+use stories::poll::until;
 
 const SHARD: &str = "mp_rank_01_001/model_optim_rng.pt";
 const TRACKER: &str = "latest_checkpointed_iteration.txt";
@@ -63,8 +64,6 @@ fn a_job_s_checkpoint_is_described_verified_and_pulled() {
     let other = lab.qctl(["ckpt", "pull", "saved", kept]).code(1);
     assert!(other.stderr.contains("is another checkpoint than the job's"), "{other}");
     fs::write(&from, &broken[..middle]).unwrap();
-    let cut = lab.qctl(["ckpt", "verify", "saved"]).code(1);
-    assert!(cut.stderr.contains("not as the controller knows them"), "{cut}");
     let elsewhere = own.join("elsewhere");
     let refused = lab.qctl(["ckpt", "pull", "saved", elsewhere.to_str().unwrap()]).code(1);
     assert!(refused.stderr.contains("`node-1`, `node-2`"), "{refused}");
@@ -98,4 +97,113 @@ fn a_directory_needs_no_controller() {
     assert!(shown.contains("whole       no\nmissing     mp_rank_01_001"), "{shown}");
     let nothing = lab.qctl(["ckpt", "describe", "./nowhere"]).code(1);
     assert!(nothing.stderr.contains("./nowhere") && nothing.stderr.contains("hint: "), "{nothing}");
+}
+
+/// The iterations of a listing that `holds` is true of.
+fn listed(lab: &Lab, job: &str, holds: &str) -> Vec<u64> {
+    let all = json(&lab.qctl(["ckpt", "ls", job, "-o", "json"]).ok());
+    let all = all["checkpoints"].as_array().unwrap();
+    all.iter().filter(|one| one[holds] == true).map(|one| one["iteration"].as_u64().unwrap()).collect()
+}
+
+fn kinds(lab: &Lab, job: &str) -> Vec<String> {
+    lab.events(job).into_iter().map(|event| event.kind).filter(|kind| kind.starts_with("checkpoint-")).collect()
+}
+
+#[test]
+fn agents_read_a_job_s_checkpoint_and_a_broken_one_is_not_gone_on_from() {
+    let lab = Lab::start();
+    let mut spec = pipeline::training(&lab, "read", 12, 10, &["--save-interval", "4"]);
+    spec["stages"]["train"]["checkpoint_optimizer"] = true.into();
+    let job = lab.accepted(&spec);
+    lab.succeeds(&job, Duration::from_secs(60));
+    let whole = lab.qctl(["ckpt", "verify", &job, "-o", "json"]).ok();
+    let told = json(&whole);
+    assert_eq!(
+        (&told["whole"], &told["faults"], &told["contents"]),
+        (&true.into(), &Value::Array(vec![]), &Value::Null)
+    );
+    assert_eq!((&told["checkpoint"]["iteration"], told["nodes"].as_array().unwrap().len()), (&12.into(), 2));
+    assert_eq!(told["bytes"], told["checkpoint"]["bytes"]);
+    assert_eq!(kinds(&lab, &job).last().unwrap(), "checkpoint-verified");
+
+    let directory = told["checkpoint"]["directory"].as_str().unwrap();
+    let file = lab.work().join(directory).join(SHARD);
+    let good = fs::read(&file).unwrap();
+    let mut bad = good.clone();
+    let middle = bad.len() / 4;
+    bad[middle] ^= 0x20;
+    fs::write(&file, bad).unwrap();
+    let broken = lab.qctl(["ckpt", "verify", &job, "12"]).code(1);
+    assert!(broken.stderr.contains(SHARD) && broken.stderr.contains("checksum"), "{broken}");
+    assert!(broken.stderr.contains("node node-") && broken.stderr.contains("iteration 12 is not whole"), "{broken}");
+    assert_eq!((listed(&lab, &job, "broken"), listed(&lab, &job, "complete")), (vec![12], vec![4, 8]));
+    let event = lab.events(&job).pop().unwrap();
+    assert_eq!(event.kind, "checkpoint-broken");
+    assert!(event.message.contains("nothing goes on from it") && event.evidence[0].contains(SHARD), "{event:?}");
+    let refused = lab.qctl(["ckpt", "pin", &job, "12"]).code(1);
+    assert!(refused.stderr.contains("is broken"), "{refused}");
+    let refused = lab.qctl(["restart", &job, "--from-stage", "train", "--from-checkpoint", "12"]).code(5);
+    assert!(refused.stderr.contains("newest first: 8, 4"), "{refused}");
+
+    fs::write(&file, &good[..good.len() - 1]).unwrap();
+    let cut = lab.qctl(["ckpt", "verify", &job, "--iteration", "12"]).code(1);
+    assert!(cut.stderr.contains("it had") && cut.stderr.contains("when it was written"), "{cut}");
+    fs::write(&file, good).unwrap();
+    let _ = lab.qctl(["ckpt", "verify", &job, "12"]).ok();
+    assert_eq!(listed(&lab, &job, "complete"), [4, 8, 12], "mended, it may be gone on from again");
+    let missing = lab.qctl(["ckpt", "verify", &job, "5"]).code(5);
+    assert!(missing.stderr.contains("no checkpoint of iteration 5"), "{missing}");
+}
+
+#[test]
+fn a_checkpoint_is_kept_or_removed_and_the_tracker_stays_true() {
+    let lab = Lab::start();
+    let more = ["--save-interval", "4", "--exit-signal-handler"];
+    let job = lab.accepted(&pipeline::training(&lab, "kept", 1_000_000, 30, &more));
+    let complete = |least: usize| {
+        until("checkpoints are complete", Duration::from_secs(60), || {
+            Some(listed(&lab, &job, "complete")).filter(|all| all.len() >= least)
+        })
+    };
+    complete(3);
+    // What is the newest one may not be that any more when the request arrives: then one refusal is owed to a later one.
+    until("the newest one of a running job is refused", Duration::from_secs(60), || {
+        let newest = listed(&lab, &job, "complete").pop()?.to_string();
+        let refused = lab.qctl(["ckpt", "rm", &job, &newest]);
+        (refused.code == 1 && refused.stderr.contains("is the newest of a job that has not ended")).then_some(())
+    });
+    let _ = lab.qctl(["cancel", &job]).ok();
+    assert_eq!(lab.wait(&job, Duration::from_secs(60)), 4);
+    let all = listed(&lab, &job, "complete");
+    let [first, second, newest] = [all[0], all[1], all[all.len() - 1]].map(|at| at.to_string());
+    let save_dir = lab.work().join("checkpoints");
+    let tracker = || fs::read_to_string(save_dir.join(TRACKER)).unwrap().trim().to_owned();
+    assert_eq!(tracker(), newest);
+
+    assert_eq!(lab.qctl(["ckpt", "pin", &job, &first]).ok().trim(), format!("{job} {first} pinned"));
+    assert_eq!(lab.qctl(["ckpt", "pin", &job, &first]).ok().trim(), format!("{job} {first} unchanged"));
+    assert_eq!(listed(&lab, &job, "pinned"), [all[0]]);
+    for force in [&[][..], &["--force"]] {
+        let refused = lab.qctl(["ckpt", "rm", &job, &first].into_iter().chain(force.iter().copied())).code(1);
+        assert!(refused.stderr.contains("is pinned") && refused.stderr.contains("ckpt unpin"), "{refused}");
+    }
+    let removed = json(&lab.qctl(["ckpt", "rm", &job, &second, "-o", "json"]).ok());
+    assert_eq!((&removed["outcome"], &removed["faults"]), (&"removed".into(), &Value::Array(vec![])));
+    assert_eq!(removed["bytes"], removed["checkpoint"]["bytes"]);
+    assert_eq!(tracker(), newest, "another one is named");
+    let _ = lab.qctl(["ckpt", "rm", &job, &newest]).ok();
+    let left = listed(&lab, &job, "complete");
+    assert!(!left.contains(&all[1]) && !left.contains(all.last().unwrap()) && left.contains(&all[0]), "{left:?}");
+    assert_eq!(tracker(), left.last().unwrap().to_string(), "it names the newest one that is left");
+    let names = files(&save_dir);
+    assert!(!names.contains(&format!("iter_{:07}", all[1])), "{names:?}");
+    assert!(names.iter().all(|name| !name.starts_with('.')), "nothing half removed is left: {names:?}");
+    let missing = lab.qctl(["ckpt", "rm", &job, &second]).code(5);
+    assert!(missing.stderr.contains("no checkpoint of iteration"), "{missing}");
+    assert_eq!(lab.qctl(["ckpt", "unpin", &job, &first]).ok().trim(), format!("{job} {first} unpinned"));
+    let told = kinds(&lab, &job);
+    let told: Vec<&str> = told.iter().map(String::as_str).filter(|kind| *kind != "checkpoint-completed").collect();
+    let wanted = ["checkpoint-pinned", "checkpoint-removed", "checkpoint-removed", "checkpoint-unpinned"];
+    assert_eq!(told, wanted);
 }

@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
+use proto::v1;
 use serde::Serialize;
 
 use super::contents::{Contents, Question};
+use super::faults::{Fault, say_all};
 use super::target::{Iteration, Known, directory};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
@@ -29,6 +31,20 @@ impl Described {
         let (checkpoint, nodes) = known.map_or((None, Vec::new()), |known| (Some(known.view.into()), known.nodes));
         Self { checkpoint, nodes, contents }
     }
+}
+
+/// A checkpoint that was read, and what was found.
+#[derive(Debug, Serialize)]
+struct Verified {
+    /// `null` for a directory.
+    checkpoint: Option<Checkpoint>,
+    whole: bool,
+    faults: Vec<Fault>,
+    bytes: u64,
+    /// Whose agents read it; none for a directory.
+    nodes: Vec<String>,
+    /// `null` for a job's, which is read where it lies.
+    contents: Option<Contents>,
 }
 
 /// Shows one checkpoint.
@@ -60,22 +76,71 @@ pub(super) async fn describe(
     }
 }
 
-/// Reads every byte of one checkpoint.
+/// Reads every byte of one checkpoint: here, or where a job's ranks wrote it.
 pub(super) async fn verify(
     word: &str,
     iteration: Iteration,
     output: Format,
     client: Result<Client, Failure>,
 ) -> Result<(), Failure> {
-    let question = Question { iteration: iteration.number(), verify: true, load_as: None };
-    let (known, contents) = look(word, iteration, question, client).await?;
-    let Some(contents) = contents else {
-        return Err(known.map_or(Failure::Said(Exit::Failed), |known| known.elsewhere("verified")));
+    match directory(word) {
+        Some(dir) => verify_here(&Contents::read(&dir, Question { verify: true, ..question(iteration) })?, output),
+        None => verify_there(word, iteration, output, client?).await,
+    }
+}
+
+fn question(iteration: Iteration) -> Question {
+    Question { iteration: iteration.number(), ..Question::default() }
+}
+
+async fn verify_there(job: &str, iteration: Iteration, output: Format, mut client: Client) -> Result<(), Failure> {
+    let request = v1::CheckpointRequest { job: job.to_owned(), iteration: iteration.number(), stage: String::new() };
+    let reply = client.checkpoints.verify(request).await?.into_inner();
+    let view = reply.checkpoint.clone().unwrap_or_default();
+    let verified = Verified {
+        checkpoint: reply.checkpoint.map(Into::into),
+        whole: reply.whole,
+        faults: reply.faults.iter().cloned().map(Into::into).collect(),
+        bytes: reply.bytes,
+        nodes: reply.nodes.clone(),
+        contents: None,
     };
-    let fault = contents.fault();
     match output {
-        Format::Json => print_json(&Document::new(Described::of(known, Some(contents.clone()))))?,
-        Format::Yaml => print_yaml(&Document::new(Described::of(known, Some(contents.clone()))))?,
+        Format::Json => print_json(&Document::new(&verified))?,
+        Format::Yaml => print_yaml(&Document::new(&verified))?,
+        Format::Name if reply.whole => print_line(&one_line(&view.directory))?,
+        Format::Name | Format::Table | Format::Wide => {}
+    }
+    if reply.whole {
+        let (shards, nodes) = (plural(view.shards as usize, "shard"), reply.nodes.join(", "));
+        let told = format!(
+            "iteration {} is whole: {shards}, {}, every byte read by {nodes}",
+            view.iteration,
+            bytes(reply.bytes)
+        );
+        say(&one_line(&told));
+        return Ok(());
+    }
+    say_all(&reply.faults);
+    let failure = format!("iteration {} is not whole, or not all of it could be read", view.iteration);
+    Err(Failure::new(Exit::Failed, failure).hint(format!("see which are complete: {} ckpt ls {}", program(), view.job)))
+}
+
+fn verify_here(contents: &Contents, output: Format) -> Result<(), Failure> {
+    let fault = contents.fault();
+    let document = || {
+        Document::new(Verified {
+            checkpoint: None,
+            whole: contents.complete,
+            faults: Fault::of(contents),
+            bytes: contents.bytes,
+            nodes: Vec::new(),
+            contents: Some(contents.clone()),
+        })
+    };
+    match output {
+        Format::Json => print_json(&document())?,
+        Format::Yaml => print_yaml(&document())?,
         Format::Name if fault.is_none() => print_line(&one_line(&contents.path().display().to_string()))?,
         Format::Name => {}
         Format::Table | Format::Wide => {
@@ -178,14 +243,22 @@ fn text(known: Option<&Known>, contents: Option<&Contents>) -> String {
 pub(super) fn examples() -> [(&'static str, serde_json::Value); 3] {
     let value = |document: &Document<Described>| serde_json::to_value(document).unwrap_or_default();
     let described = || {
-        let checkpoint = Some(proto::v1::CheckpointView::default().into());
+        let checkpoint = Some(v1::CheckpointView::default().into());
         let contents = Some(super::contents::example());
         Document::new(Described { checkpoint, nodes: vec!["n".to_owned()], contents })
+    };
+    let verified = Verified {
+        checkpoint: Some(v1::CheckpointView::default().into()),
+        whole: false,
+        faults: vec![v1::CheckpointFault::default().into()],
+        bytes: 1,
+        nodes: vec!["n".to_owned()],
+        contents: Some(super::contents::example()),
     };
     let contents = serde_json::to_value(super::contents::example()).unwrap_or_default();
     [
         ("qctl ckpt describe", value(&described())),
-        ("qctl ckpt verify", value(&described())),
+        ("qctl ckpt verify", serde_json::to_value(Document::new(verified)).unwrap_or_default()),
         ("Contents of a checkpoint", contents),
     ]
 }

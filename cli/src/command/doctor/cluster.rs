@@ -36,13 +36,6 @@ pub(super) async fn all(mut client: Client) -> (Option<Vec<v1::NodeView>>, Vec<C
         checks.push(none.next("start an agent on each host: qctl-agent run --help"));
     }
     nodes.iter().for_each(|node| checks.extend(about(node, &status.version)));
-    let here = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    if nodes.iter().any(|node| node.hostname != here) {
-        let untold = Check::new(Verdict::Unknown, "clock", "agents on other hosts do not tell their time").of("agents");
-        checks.push(
-            untold.next("compare them by hand, as with timedatectl: certificates and logs need clocks that agree"),
-        );
-    }
     (Some(nodes), checks)
 }
 
@@ -69,6 +62,24 @@ fn clock(theirs: u64, before: u64, after: u64) -> Option<Check> {
     )
 }
 
+/// Compares the clock of a node that speaks with the controller's, by its newest beat.
+fn clock_of(node: &v1::NodeView) -> Option<Check> {
+    if node.phase != "ready" {
+        return None;
+    }
+    let Some(ahead) = node.clock_ahead_ms else {
+        let untold = Check::new(Verdict::Unknown, "clock", "its agent does not tell its time").of(&node.id);
+        return Some(untold.next("install the same version on all computers"));
+    };
+    let off = ahead.unsigned_abs();
+    if off <= SKEW_MS {
+        return Some(Check::ok("clock", "agrees with the controller's").of(&node.id));
+    }
+    let way = if ahead > 0 { "ahead of" } else { "behind" };
+    let told = Check::new(Verdict::Warn, "clock", format!("it is {} {way} the controller's", duration(off)));
+    Some(told.of(&node.id).next("set both by NTP: certificates, checkpoints and logs need clocks that agree"))
+}
+
 fn about(node: &v1::NodeView, version: &str) -> Vec<Check> {
     let heard = || duration(now_ms().saturating_sub(node.last_heard_ms));
     let see = format!("look at its agent's log on host {}, and at the network between", node.hostname);
@@ -92,6 +103,7 @@ fn about(node: &v1::NodeView, version: &str) -> Vec<Check> {
         let other = Check::new(Verdict::Warn, "agent", told).of(&node.id);
         checks.push(other.next("install the same version on all computers"));
     }
+    checks.extend(clock_of(node));
     checks.push(match &node.health {
         Some(health) => disk(node.id.clone(), health.disk_free),
         None => Check::new(Verdict::Unknown, "disk", "its agent has not said how much is free").of(&node.id),
@@ -136,6 +148,19 @@ mod tests {
         assert_eq!(verdict(10_000, 9_000, 11_000), Some(Verdict::Ok));
         assert_eq!(verdict(10_000, 12_001, 12_002), Some(Verdict::Warn));
         assert_eq!(verdict(10_000, 7_000, 7_999), Some(Verdict::Warn));
+    }
+
+    #[test]
+    fn a_node_s_clock_is_judged_while_it_speaks() {
+        let of = |phase: &str, clock_ahead_ms| {
+            clock_of(&v1::NodeView { phase: phase.into(), clock_ahead_ms, ..v1::NodeView::default() })
+        };
+        let verdict = |ahead| of("ready", ahead).map(|check| check.verdict);
+        assert_eq!(verdict(None), Some(Verdict::Unknown));
+        assert_eq!((verdict(Some(0)), verdict(Some(-2000))), (Some(Verdict::Ok), Some(Verdict::Ok)));
+        assert_eq!((verdict(Some(2001)), verdict(Some(i64::MIN))), (Some(Verdict::Warn), Some(Verdict::Warn)));
+        assert_eq!(of("ready", Some(-61_000)).unwrap().message, "it is 1 m 1 s behind the controller's");
+        assert_eq!(of("lost", Some(9_000)), None, "what it said last says nothing of today");
     }
 
     #[test]

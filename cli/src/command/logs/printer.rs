@@ -58,6 +58,10 @@ impl Printer {
 
     /// Prints what of a batch was not printed before.
     fn batch(&mut self, batch: &v1::LogBatch) -> Result<(), Failure> {
+        if !batch.missing.is_empty() {
+            say(&one_line(&format!("note: {}", batch.missing)));
+            return Ok(());
+        }
         let key = (batch.attempt.clone(), batch.node.clone(), batch.source.clone());
         let held = self.held.get(&key).copied().unwrap_or(0);
         let known = usize::try_from(held.saturating_sub(batch.offset)).unwrap_or(usize::MAX);
@@ -175,6 +179,7 @@ mod tests {
             offset,
             data: data.as_bytes().to_vec().into(),
             marks: Vec::new(),
+            missing: String::new(),
         }
     }
 
