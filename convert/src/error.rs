@@ -48,6 +48,12 @@ pub enum Error {
         /// The next thing to try.
         hint: Option<String>,
     },
+    /// What was written does not hold the weights that it was made from.
+    #[error("{what}")]
+    Differs {
+        /// The tensor, and how it differs.
+        what: String,
+    },
     /// A promise inside this crate was broken.
     #[error("internal error: {0}")]
     Internal(String),
@@ -87,7 +93,7 @@ impl Error {
             Self::Bad { hint, .. } | Self::Unsupported { hint, .. } | Self::Usage { hint, .. } => {
                 *hint = Some(text.into());
             }
-            Self::Io { .. } | Self::Layout(_) | Self::Internal(_) | Self::Stopped => {}
+            Self::Io { .. } | Self::Layout(_) | Self::Differs { .. } | Self::Internal(_) | Self::Stopped => {}
         }
         self
     }
@@ -99,6 +105,7 @@ impl Error {
             Self::Io { path, source, .. } => io_hint(path, source),
             Self::Bad { hint, .. } | Self::Unsupported { hint, .. } | Self::Usage { hint, .. } => hint.clone(),
             Self::Layout(layout) => layout.hint(),
+            Self::Differs { .. } => Some("a side changed meanwhile, or storage is faulty: convert again".to_owned()),
             Self::Internal(_) => Some("please report this with the command line".to_owned()),
             Self::Stopped => None,
         }

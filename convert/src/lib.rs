@@ -5,6 +5,7 @@
 //! that anonymous memory does not grow with the model.
 
 pub mod checkpoint;
+pub mod compare;
 pub mod config;
 pub mod describe;
 pub mod digest;

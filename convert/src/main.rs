@@ -5,10 +5,12 @@ mod cli;
 mod terminal;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use convert::compare::{Equal, Side, compare};
 use convert::config::{Config, read_bounded};
 use convert::plan::mcore::Convention;
 use convert::progress::Report;
@@ -120,7 +122,14 @@ fn conversion(task: Task, terminal: &Terminal) -> Result<Vec<Written>> {
                 }
             };
             let request = to_mcore::Request { source: Source::Hf(&model), cut, dtype, tokenizer_model };
-            shards(&request, goal, verify, terminal)
+            let (written, made) = shards(&request, goal, terminal)?;
+            if let Some(save_dir) = made.filter(|_| verify) {
+                let source = HfModel::open(&load_dir)?;
+                let expected = Expected::Of(source.shape(), &load_dir);
+                let made = Checkpoint::open(&save_dir, None, &expected, terminal)?;
+                verified(compare(Side::Hf(&source), Side::Mcore(&made), Some(dtype), None, terminal)?, terminal);
+            }
+            Ok(written)
         }
         Way::McoreToMcore { goal, cut, tokenizer_model, from } => {
             let config = from.hf_dir.as_deref().map(Config::read).transpose()?;
@@ -134,7 +143,14 @@ fn conversion(task: Task, terminal: &Terminal) -> Result<Vec<Written>> {
             let checkpoint = Checkpoint::open(&load_dir, from.iteration, &expected, terminal)?;
             let dtype = dtype.map_or_else(|| checkpoint.only_dtype(), Ok)?;
             let request = to_mcore::Request { source: Source::Mcore(&checkpoint), cut, dtype, tokenizer_model };
-            shards(&request, goal, verify, terminal)
+            let (written, made) = shards(&request, goal, terminal)?;
+            if let Some(save_dir) = made.filter(|_| verify) {
+                let source = Checkpoint::open(&load_dir, from.iteration, &expected, terminal)?;
+                let same = Expected::Of(&source.shape, &load_dir);
+                let made = Checkpoint::open(&save_dir, None, &same, terminal)?;
+                verified(compare(Side::Mcore(&source), Side::Mcore(&made), Some(dtype), None, terminal)?, terminal);
+            }
+            Ok(written)
         }
         Way::McoreToHf(request, idle) => {
             let config = Config::read(&request.hf_dir)?;
@@ -142,12 +158,21 @@ fn conversion(task: Task, terminal: &Terminal) -> Result<Vec<Written>> {
             for flag in idle {
                 terminal.warn(&format!("`{flag}` has no effect on Hugging Face output"));
             }
-            to_hf::convert(&request, terminal)
+            let written = to_hf::convert(&request, terminal)?;
+            if verify {
+                let made = HfModel::open(&request.out)?;
+                let expected = Expected::Of(made.shape(), &request.out);
+                let source = Checkpoint::open(&load_dir, request.iteration, &expected, terminal)?;
+                let (dtype, via) = request.types(&config);
+                verified(compare(Side::Mcore(&source), Side::Hf(&made), dtype, via, terminal)?, terminal);
+            }
+            Ok(written)
         }
     }
 }
 
-fn shards(request: &to_mcore::Request<'_>, goal: Goal, verify: bool, terminal: &Terminal) -> Result<Vec<Written>> {
+/// Writes shards; gives the directory of a whole checkpoint, if it was one.
+fn shards(request: &to_mcore::Request<'_>, goal: Goal, terminal: &Terminal) -> Result<(Vec<Written>, Option<PathBuf>)> {
     let shape = request.source.shape();
     let (vocab, padded) = (shape.vocab_size, request.cut.vocabulary(shape));
     if padded != vocab {
@@ -157,12 +182,13 @@ fn shards(request: &to_mcore::Request<'_>, goal: Goal, verify: bool, terminal: &
         ));
     }
     match goal {
-        Goal::Checkpoint(save_dir) => {
-            let _ = verify;
-            to_mcore::convert(request, &save_dir, terminal)
-        }
-        Goal::Shard { tp, pp, out } => Ok(vec![to_mcore::write_shard(request, tp, pp, &out, terminal)?]),
+        Goal::Checkpoint(save_dir) => Ok((to_mcore::convert(request, &save_dir, terminal)?, Some(save_dir))),
+        Goal::Shard { tp, pp, out } => Ok((vec![to_mcore::write_shard(request, tp, pp, &out, terminal)?], None)),
     }
+}
+
+fn verified(equal: Equal, terminal: &Terminal) {
+    terminal.note(&format!("verified: {} tensors, {} bytes, equal on both sides", equal.tensors, equal.bytes));
 }
 
 /// The flag must not contradict the model; where it is absent, the model decides.
@@ -182,7 +208,7 @@ fn check_qkv_bias(config: &Config, flag: bool) -> Result<()> {
 #[serde(deny_unknown_fields)]
 struct ManifestEntry {
     task: String,
-    path: std::path::PathBuf,
+    path: PathBuf,
 }
 
 fn shard_sources(args: &cli::Publish) -> Result<Sources> {

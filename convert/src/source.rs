@@ -109,7 +109,9 @@ impl Checkpoint {
         let checkpoint = Self { shape, held, progress, tensors, iteration, shards: shards.into_iter().collect() };
         let files: Vec<&Shard> = checkpoint.shards.values().collect();
         for_each(files.len(), &|i, _| files[i].verify(Extent::Weights, threads().div_ceil(files.len())))?;
-        checkpoint.compare_tied(report)?;
+        if !checkpoint.tied_copies_agree()? {
+            report.warn("the last stage's copy of the tied embedding differs from the first stage's, which is used");
+        }
         Ok(checkpoint)
     }
 
@@ -169,22 +171,24 @@ impl Checkpoint {
             .with_hint("choose one type with --params-dtype")
     }
 
-    /// A tied model's last stage has a copy that training must have kept equal.
-    fn compare_tied(&self, report: &dyn Report) -> Result<()> {
+    /// Whether a tied model's second copy of the embedding equals the first; training must have kept it so.
+    ///
+    /// # Errors
+    ///
+    /// If a copy is of a type that is not supported.
+    pub fn tied_copies_agree(&self) -> Result<bool> {
         let (pp, chunks) = (self.held.parallel.pp(), self.held.stages.chunks_per_stage());
         if !self.shape.tied || pp == 1 {
-            return Ok(());
+            return Ok(true);
         }
         let last = u32::try_from(chunks).unwrap_or(1) - 1;
         for tp in 0..self.held.parallel.tp() {
             let at = |pp, chunk, name: &str| ShardTensor { tp, pp, chunk, name: name.to_owned() };
             if !self.matrix(&at(0, 0, EMBEDDING))?.same(&self.matrix(&at(pp - 1, last, HEAD))?) {
-                report
-                    .warn("the last stage's copy of the tied embedding differs from the first stage's, which is used");
-                return Ok(());
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -54,6 +54,8 @@ impl<'a> Output<'a> {
         refuse_beyond_limit(path, size)?;
         let file =
             OpenOptions::new().write(true).create_new(true).open(path).map_err(|e| Error::io("create", path, e))?;
+        // So that a later run can tell whether its owner is gone; where there are no locks, it stays.
+        let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
         let output = Self {
             file,
             path: path.to_owned(),
@@ -206,6 +208,7 @@ pub fn publish_file(from: &Path, to: &Path) -> Result<()> {
 ///
 /// If any step fails; then the old file, if any, is as it was.
 pub fn write_small(path: &Path, bytes: &[u8]) -> Result<()> {
+    remove_abandoned(path);
     let partial = partial_name(path);
     let stop = Stop::default();
     let mut output = Output::create(&partial, bytes.len() as u64, &crate::progress::Silent, &stop)?;
@@ -218,8 +221,8 @@ pub fn write_small(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// A directory under construction, put into place whole.
 ///
-/// It lies beside its goal under a hidden name and holds a locked file; a later
-/// run removes those whose owner is gone.
+/// It lies beside its goal under a hidden name and is locked; a later run
+/// removes those whose owner is gone.
 #[derive(Debug)]
 pub struct StagedDir {
     path: PathBuf,
@@ -227,8 +230,6 @@ pub struct StagedDir {
     lock: Option<File>,
     done: bool,
 }
-
-const LOCK: &str = ".lock";
 
 impl StagedDir {
     /// Makes an empty directory beside `goal`, whose parents are made too.
@@ -243,11 +244,11 @@ impl StagedDir {
         let path = partial_name(goal);
         fs::create_dir(&path).map_err(|e| Error::io("create", &path, e))?;
         let mut staged = Self { path, goal: goal.to_owned(), lock: None, done: false };
-        let lock = staged.path.join(LOCK);
-        let file = File::create(&lock).map_err(|e| Error::io("create", &lock, e))?;
+        // The directory itself: a lock file would be missing for a moment, and a kill can hit any moment.
+        let lock = File::open(&staged.path).map_err(|e| Error::io("open", &staged.path, e))?;
         // Network file systems may lack locks; then abandoned directories stay until removed by hand.
-        let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
-        staged.lock = Some(file);
+        let _ = rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive);
+        staged.lock = Some(lock);
         Ok(staged)
     }
 
@@ -269,9 +270,6 @@ impl StagedDir {
     ///
     /// If syncing or renaming fails; then nothing has changed.
     pub fn publish(mut self) -> Result<()> {
-        self.lock = None;
-        let lock = self.path.join(LOCK);
-        fs::remove_file(&lock).map_err(|e| Error::io("remove", &lock, e))?;
         sync_directory(&self.path)?;
         let replaced = self.goal.symlink_metadata().is_ok();
         let rename = |flags| rustix::fs::renameat_with(rustix::fs::CWD, &self.path, rustix::fs::CWD, &self.goal, flags);
@@ -298,8 +296,8 @@ impl Drop for StagedDir {
     }
 }
 
-/// Removes what killed runs left beside `goal`: partial directories that nobody locks.
-fn remove_abandoned(goal: &Path) {
+/// Removes what killed runs left beside `goal`: partial files and directories that nobody locks.
+pub(crate) fn remove_abandoned(goal: &Path) {
     let Some(name) = goal.file_name() else { return };
     let prefix = format!(".{}.partial-", name.to_string_lossy());
     let Ok(entries) = fs::read_dir(parent(goal)) else { return };
@@ -308,9 +306,9 @@ fn remove_abandoned(goal: &Path) {
         if !entry.file_name().to_string_lossy().starts_with(&prefix) {
             continue;
         }
-        let Ok(lock) = File::open(path.join(LOCK)) else { continue };
+        let Ok(lock) = File::open(&path) else { continue };
         if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            let _ = fs::remove_dir_all(&path);
+            let _ = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
         }
     }
 }
@@ -360,9 +358,11 @@ mod tests {
         }
         let abandoned = dir.path().join(".goal.partial-1-1-00000000");
         fs::create_dir(&abandoned).unwrap();
-        fs::write(abandoned.join(LOCK), "").unwrap();
+        fs::write(abandoned.join("half"), "").unwrap();
+        let file = dir.path().join(".goal.partial-1-2-00000000");
+        fs::write(&file, "half").unwrap();
         let live = StagedDir::create(&goal).unwrap();
-        assert!(!abandoned.exists());
+        assert!(!abandoned.exists() && !file.exists());
         let other = StagedDir::create(&goal).unwrap();
         assert!(live.path().exists(), "a directory in use stays");
         drop((live, other));

@@ -60,6 +60,14 @@ impl Request {
         let file_bytes = SHARD_BYTES;
         Self { load_dir, iteration: None, hf_dir, out, dtype: None, emulate_fp16: false, file_bytes }
     }
+
+    /// The type that all tensors are written as, if one, and the one that they pass through.
+    #[must_use]
+    pub fn types(&self, config: &Config) -> (Option<Dtype>, Option<Dtype>) {
+        let via = self.emulate_fp16.then_some(Dtype::Fp16);
+        // The reference's result has the type that config.json states, whatever the shards have.
+        (self.dtype.or(via.map(|_| config.shape.dtype)), via)
+    }
 }
 
 /// Writes a Hugging Face model from a checkpoint.
@@ -110,10 +118,8 @@ pub fn convert(request: &Request, report: &dyn Report) -> Result<Vec<Written>> {
 }
 
 /// Every tensor with the type that it is written as.
-pub(crate) fn typed(source: &Checkpoint, request: &Request, config: &Config) -> Result<Vec<Typed<ShardTensor>>> {
-    let via = request.emulate_fp16.then_some(Dtype::Fp16);
-    // The reference's result has the type that config.json states, whatever the shards have.
-    let wanted = request.dtype.or(via.map(|_| config.shape.dtype));
+fn typed(source: &Checkpoint, request: &Request, config: &Config) -> Result<Vec<Typed<ShardTensor>>> {
+    let (wanted, via) = request.types(config);
     let one = |tensor: &Tensor<ShardTensor>| {
         let dtype = match wanted {
             Some(dtype) => dtype,

@@ -144,6 +144,7 @@ pub fn write_shard(request: &Request<'_>, tp: u32, pp: u32, out: &Path, report: 
     }
     let draft = request.draft(&stages, tp, pp)?;
     report.expect(draft.size());
+    stage::remove_abandoned(out);
     let partial = stage::partial_name(out);
     let written = request.write(&draft, &partial, report, &Stop::default())?;
     stage::publish_file(&partial, out).inspect_err(|_| {

@@ -589,3 +589,38 @@ fn a_full_disk_leaves_nothing_behind() {
     );
     assert!(!stdout(&output).contains("left: ") && !stdout(&output).contains("successfully"), "{}", stdout(&output));
 }
+
+/// The program with these arguments; it must succeed.
+fn succeed(args: &[&str]) -> std::process::Output {
+    let output = run(args);
+    assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+    output
+}
+
+#[test]
+fn all_three_ways_verify_what_they_wrote() {
+    let lab = Lab::new();
+    let (hf, first, second) = (lab.hf(), lab.path("first"), lab.path("second"));
+    let text = |path: &Path| path.to_str().unwrap().to_owned();
+    let (hf, first, second, back) = (text(&hf), text(&first), text(&second), text(&lab.path("back")));
+    let way = |from: &'static str, to: &'static str| ["--load-model-type", from, "--save-model-type", to, "--verify"];
+    let layout = ["--target-tensor-parallel-size", "2", "--target-pipeline-parallel-size", "2"];
+    let dirs = ["--load-dir", &hf, "--save-dir", &first, "--params-dtype", "bf16"];
+    let virtual_stages = ["--num-layers-per-virtual-pipeline-stage", "1"];
+    let args = [&way("hf", "mg")[..], &layout, &dirs, &virtual_stages].concat();
+    let said = "verified: 51 tensors, 18272 bytes, equal on both sides";
+    let stated = |output: &std::process::Output| stdout(output) + &stderr(output);
+    assert!(stated(&succeed(&args)).contains(said), "{}", stated(&succeed(&args)));
+    let dirs = ["--load-dir", &first, "--save-dir", &second, "--target-pipeline-parallel-size", "3"];
+    let args = [&way("mg", "mg")[..], &dirs, &["--num-layer-list", "2,1,1"]].concat();
+    assert!(stated(&succeed(&args)).contains(said));
+    let dirs = ["--load-dir", &second, "--hf-dir", &hf, "--out", &back, "--max-shard-size", "4000"];
+    assert!(stated(&succeed(&[&way("mg", "hf")[..], &dirs].concat())).contains(said));
+    let model = convert::safetensors::HfModel::open(Path::new(&back)).unwrap();
+    assert!(model.files().count() > 2, "split, with an index");
+    // The same directory as source and goal is refused before anything is replaced.
+    let same = ["--load-dir", &second, "--save-dir", &second];
+    let refused = run(&[&way("mg", "mg")[..], &same].concat());
+    assert!(stderr(&refused).contains("would be replaced while it is read"), "{}", stderr(&refused));
+    assert!(stated(&succeed(&[&way("mg", "hf")[..], &dirs].concat())).contains(said));
+}

@@ -8,12 +8,14 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use common::{Tensors, Words};
+use convert::compare::{Side, compare};
 use convert::matrix::{Cast, Matrix, emit};
 use convert::plan::compose::compose;
 use convert::plan::mcore::{self, Convention, Cut, Entry};
 use convert::plan::{Tensor, hf};
 use convert::progress::Silent;
 use convert::safetensors::{Header, HfModel};
+use convert::source::{Checkpoint, Expected};
 use convert::to_mcore::Source;
 use convert::{to_hf, to_mcore};
 use model::{Deal, Dtype, ModelShape, Parallel};
@@ -373,6 +375,52 @@ fn casts_in_both_directions_equal_element_wise_casts() {
     }
     let config = fs::read_to_string(dir.path().join("back/config.json")).unwrap();
     assert!(config.contains(r#""torch_dtype": "float16""#), "the copy names the new type: {config}");
+}
+
+/// As the reference's own scripts go back: every weight through half precision, then into config.json's type.
+#[test]
+fn emulation_loses_the_bits_that_half_precision_loses() {
+    let dir = tempfile::tempdir_in(memory_dir()).unwrap();
+    let s = common::small_shape();
+    let source = dir.path().join("hf");
+    let mut tensors = common::write_model(&source, &s, 5, 1);
+    // A thousandth of the usual size, so that some lie below half precision's normal numbers.
+    let smaller = |b: &mut [u8]| {
+        let bits = u16::from_le_bytes([b[0], b[1]]) - (10 << 7);
+        b.copy_from_slice(&bits.to_le_bytes());
+    };
+    tensors.values_mut().for_each(|(_, bytes)| bytes.chunks_mut(2).for_each(smaller));
+    let weights = source.join("model.safetensors");
+    let mut file = fs::read(&weights).unwrap();
+    let start = Header::parse(&weights, &file).unwrap().length;
+    file[start..].chunks_mut(2).for_each(smaller);
+    fs::write(&weights, file).unwrap();
+    let model = HfModel::open(&source).unwrap();
+    let cut = Cut::even(Parallel::new(2, 1).unwrap(), Convention::V1);
+    let request = to_mcore::Request { source: Source::Hf(&model), cut, dtype: Dtype::Bf16, tokenizer_model: None };
+    to_mcore::convert(&request, &dir.path().join("mcore"), &Silent).unwrap();
+    let (load_dir, out) = (dir.path().join("mcore"), dir.path().join("back"));
+    let request = to_hf::Request { emulate_fp16: true, ..to_hf::Request::new(load_dir, source, out) };
+    to_hf::convert(&request, &Silent).unwrap();
+    let file = fs::read(dir.path().join("back/model.safetensors")).unwrap();
+    let mut lost = 0;
+    for t in Header::parse(dir.path(), &file).unwrap().tensors {
+        let expected: Vec<u8> = tensors[&t.name]
+            .1
+            .chunks(2)
+            .map(|b| half::bf16::from_le_bytes(b.try_into().unwrap()).to_f32())
+            .flat_map(|f| half::bf16::from_f32(half::f16::from_f32_const(f).to_f32()).to_le_bytes())
+            .collect();
+        assert!(expected == file[t.range.clone()], "{}", t.name);
+        lost += usize::from(expected != tensors[&t.name].1);
+    }
+    assert!(lost > 0);
+    let made = HfModel::open(&request.out).unwrap();
+    let expected = Expected::Of(made.shape(), &request.out);
+    let checkpoint = Checkpoint::open(&request.load_dir, None, &expected, &Silent).unwrap();
+    let same = |via| compare(Side::Mcore(&checkpoint), Side::Hf(&made), Some(Dtype::Bf16), via, &Silent);
+    assert!(same(Some(Dtype::Fp16)).is_ok());
+    assert!(same(None).unwrap_err().to_string().contains("does not equal the source's"));
 }
 
 /// Files in memory where the system has that: the tests sync every file.

@@ -7,15 +7,17 @@ mod common;
 use std::fs;
 use std::path::Path;
 
+use convert::compare::{Side, compare};
 use convert::pickle::write::Writer as Pickler;
 use convert::plan::mcore::{Convention, Cut};
 use convert::progress::Silent;
 use convert::safetensors::HfModel;
 use convert::shard::{ModelEntry, Shard};
+use convert::source::{Checkpoint, Expected};
 use convert::to_mcore::Source;
 use convert::zip::Writer as Zipper;
 use convert::{to_hf, to_mcore};
-use model::Parallel;
+use model::{Deal, Parallel};
 
 /// How a tensor is pickled.
 #[derive(Clone, Copy, PartialEq)]
@@ -136,6 +138,7 @@ fn other_writers_forms_lead_back_to_the_same_model() {
             rewrite(&file(&dir.path().join("mcore"), "iter_0000001"), &file(&target, "iter_0000007"), form);
         }
         fs::write(target.join("latest_checkpointed_iteration.txt"), "7\n").unwrap();
+        reshard(&target, &source, &s, &dir.path().join(format!("{name}-other")));
         let out = dir.path().join(format!("{name}-hf"));
         let request = to_hf::Request::new(target, source.clone(), out.clone());
         to_hf::convert(&request, &Silent).unwrap();
@@ -146,4 +149,23 @@ fn other_writers_forms_lead_back_to_the_same_model() {
             assert!(tensors[&t.name].1 == file[t.range], "{name}: {}", t.name);
         }
     }
+}
+
+/// From such a checkpoint straight to another layout: its iteration and its weights stay, its optimizer does not.
+fn reshard(from: &Path, hf: &Path, s: &model::ModelShape, to: &Path) {
+    let checkpoint = Checkpoint::open(from, None, &Expected::Of(s, hf), &Silent).unwrap();
+    let deal = Deal { list: Some(vec![1, 2, 1]), ..Deal::default() };
+    let cut = Cut { deal, ..Cut::even(Parallel::new(1, 3).unwrap(), Convention::V1) };
+    let source = Source::Mcore(&checkpoint);
+    let request = to_mcore::Request { source, cut, dtype: s.dtype, tokenizer_model: None };
+    to_mcore::convert(&request, to, &Silent).unwrap();
+    let tracker = fs::read_to_string(to.join("latest_checkpointed_iteration.txt")).unwrap();
+    assert_eq!(tracker, "7");
+    let made = Checkpoint::open(to, None, &Expected::Of(s, hf), &Silent).unwrap();
+    compare(Side::Mcore(&checkpoint), Side::Mcore(&made), Some(s.dtype), None, &Silent).unwrap();
+    let shard = Shard::open(&to.join("iter_0000007/mp_rank_00_001/model_optim_rng.pt")).unwrap();
+    assert!(!shard.has_training_state());
+    // What training left is not replaced by a conversion.
+    let error = to_mcore::convert(&request, from, &Silent).unwrap_err();
+    assert!(error.to_string().contains("would be replaced"), "{error}");
 }
