@@ -137,7 +137,10 @@ fn the_worst_of_all_answers_counts() {
     let codes = json!(["80E01801", "81078603"]);
     assert_npu(&report, 3, &json!({ "health_text": "OK", "health_confirmed": true, "error_codes": codes }));
     assert_npu(&report, 0, &json!({ "health_confirmed": true, "logic_id": 0 }));
-    assert_npu(&report, 1, &json!({ "health_confirmed": false, "logic_id": 1 }));
+    assert_npu(&report, 1, &json!({ "health_confirmed": false, "logic_id": 1, "link": null, "network": null }));
+    // A dead link is no fault of the chip.
+    assert_npu(&report, 0, &json!({ "link": "UP", "network": "Success", "health": "OK" }));
+    assert_npu(&report, 3, &json!({ "link": "DOWN", "network": "Unreachable" }));
     // No first line: everything that stands there is not known, the rest is.
     assert_npu(&report, 5, &json!({ "id": 5, "chip": 0, "health_text": null, "power_w": null, "hbm_used_mib": 3315 }));
     let versions = (&report["driver"], &report["firmware"], &report["cann"]);
@@ -209,6 +212,10 @@ fn a_host_s_tool_is_asked_and_its_answers_kept() {
         format!("#!/bin/sh\nIFS=_\ntest \"$LC_ALL\" = C && exec cat \"{}/npu-smi_$*.txt\"\n", answers.display());
     std::fs::write(&tool, script).unwrap();
     std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let network = dir.path().join("hccn_tool");
+    let script = format!("#!/bin/sh\nIFS=_\nexec cat \"{}/hccn_tool_$*.txt\"\n", answers.display());
+    std::fs::write(&network, script).unwrap();
+    std::fs::set_permissions(&network, std::fs::Permissions::from_mode(0o755)).unwrap();
     let path = format!("{}:/usr/bin:/bin", dir.path().display());
     let kept = dir.path().join("kept");
     let probe = |record: &Path| {
@@ -218,11 +225,38 @@ fn a_host_s_tool_is_asked_and_its_answers_kept() {
     let output = probe(&kept);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let live: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_npu(&live, 3, &json!({ "health": "Alarm" }));
+    assert_npu(&live, 3, &json!({ "health": "Alarm", "link": "DOWN", "network": "Unreachable" }));
+    assert_npu(&live, 1, &json!({ "link": null, "network": null }));
     let again = probed(&kept);
     assert_eq!((&again["npus"], &again["processes"]), (&live["npus"], &live["processes"]));
     assert!(std::fs::read_dir(&kept).unwrap().all(|f| !f.unwrap().file_name().to_string_lossy().starts_with('.')));
     let refused = probe(&kept);
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("is not empty"));
+}
+
+#[test]
+fn every_recorded_word_of_a_network_port_is_understood() {
+    let Some(dir) = of_fixture("npu-smi-info.910B3.24.1.rc1.txt") else { return };
+    let root = std::env::var_os("QCTL_REFERENCE_DATA").map(PathBuf::from);
+    let root = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared"));
+    let mut read = 0;
+    for entry in std::fs::read_dir(root.join("fixtures/ascend")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let Some((what, word)) = name.strip_prefix("hccn_tool-").and_then(|rest| rest.split_once('.')) else {
+            continue;
+        };
+        let key = match what {
+            "link" => "link",
+            "net_health" => "network",
+            _ => continue,
+        };
+        let word = word.trim_end_matches(".txt").replace('_', " ");
+        let wanted = if word == "Unknown" { "UNKNOWN".to_owned() } else { word };
+        let output = dir.path().join(format!("hccn_tool_-i_2_-{what}_-g.txt"));
+        std::fs::copy(root.join("fixtures/ascend").join(&name), output).unwrap();
+        assert_eq!(probed(dir.path())["npus"][2][key], json!(wanted), "{name}");
+        read += 1;
+    }
+    assert!(read >= 12, "{read} recordings");
 }

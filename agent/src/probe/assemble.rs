@@ -10,6 +10,7 @@ use super::failure;
 use super::health::Health;
 use super::info::{self, Info};
 use super::listing;
+use super::network;
 use super::outputs::Outputs;
 use super::report::{Npu, Process, Report};
 use super::text::{Notes, Text};
@@ -35,8 +36,10 @@ pub fn report(outputs: &Outputs) -> Report {
     }
     let find = |get: fn(&Board) -> Option<&String>| heard.boards.iter().find_map(|(.., board)| get(board).cloned());
     let versions = outputs.versions.clone();
+    let mut npus: Vec<Npu> = entries.into_iter().map(Npu::from).collect();
+    networks(&mut npus, outputs, &mut notes);
     Report {
-        npus: entries.into_iter().map(Npu::from).collect(),
+        npus,
         processes: processes(info.processes, heard.processes),
         driver: versions.driver.or_else(|| find(|board| board.driver.as_ref())),
         cann: versions.cann,
@@ -234,6 +237,21 @@ fn name(entries: &mut [Entry], boards: &[(u32, Option<u32>, Board)]) {
             if is_only {
                 entry.chip.bus_id = entry.chip.bus_id.take().or_else(|| board.bus_id.clone());
             }
+        }
+    }
+}
+
+/// What is said of network ports; of no chip in the list, a note.
+fn networks(npus: &mut [Npu], outputs: &Outputs, notes: &mut Notes) {
+    for (command, text) in &outputs.texts {
+        let Command::Network { device, what } = command else { continue };
+        let Some(npu) = npus.iter_mut().find(|npu| npu.device() == Some(*device)) else {
+            notes.add(&text.file, 0, "no chip in the list has this device");
+            continue;
+        };
+        match *what {
+            "link" => npu.link = network::link(text, notes),
+            _ => npu.network = network::health(text, notes),
         }
     }
 }

@@ -1,6 +1,6 @@
-//! The tool's command lines, and the names of files that hold their outputs.
+//! The tools' command lines, and the names of files that hold their outputs.
 
-/// One question to the tool.
+/// One question to a tool.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Command {
     /// `npu-smi info`
@@ -18,7 +18,17 @@ pub enum Command {
         /// Of one chip of it.
         chip: Option<u32>,
     },
+    /// `hccn_tool -i DEVICE -WHAT -g`
+    Network {
+        /// Number of the device file.
+        device: u32,
+        /// `link` or `net_health`.
+        what: &'static str,
+    },
 }
+
+/// What is asked about the network port of a device.
+pub(super) const NETWORK: [&str; 2] = ["link", "net_health"];
 
 impl Command {
     /// A question about a card or a chip of it.
@@ -27,13 +37,16 @@ impl Command {
         Self::About { what: what.to_owned(), npu, chip }
     }
 
-    /// What comes after `npu-smi`.
+    /// What comes after the tool's name.
     #[must_use]
     pub fn args(&self) -> Vec<String> {
+        if let Self::Network { device, what } = self {
+            return vec!["-i".to_owned(), device.to_string(), format!("-{what}"), "-g".to_owned()];
+        }
         let mut args = vec!["info".to_owned()];
         let mut option = |flag: &str, value: String| args.extend([flag.to_owned(), value]);
         match self {
-            Self::Info => {}
+            Self::Info | Self::Network { .. } => {}
             Self::List => args.push("-l".to_owned()),
             Self::Mapping => args.push("-m".to_owned()),
             Self::About { what, npu, chip } => {
@@ -48,7 +61,11 @@ impl Command {
     /// The command line in words.
     #[must_use]
     pub fn line(&self) -> String {
-        format!("npu-smi {}", self.args().join(" "))
+        let tool = match self {
+            Self::Info | Self::List | Self::Mapping | Self::About { .. } => "npu-smi",
+            Self::Network { .. } => "hccn_tool",
+        };
+        format!("{tool} {}", self.args().join(" "))
     }
 
     /// Name of the file that holds its output.
@@ -61,6 +78,11 @@ impl Command {
     #[must_use]
     pub fn from_file(name: &str) -> Option<Self> {
         let line = name.strip_suffix(".txt")?;
+        if let Some(rest) = line.strip_prefix("hccn_tool_-i_") {
+            let (device, rest) = rest.split_once("_-")?;
+            let what = NETWORK.into_iter().find(|what| rest.strip_suffix("_-g") == Some(what))?;
+            return Some(Self::Network { device: super::value::id(device).ok()??, what });
+        }
         // No option of the tool holds a blank or an underscore.
         let mut words = line.split('_').filter(|word| !word.is_empty());
         if (words.next(), words.next()) != (Some("npu-smi"), Some("info")) {
@@ -99,6 +121,8 @@ mod tests {
             (Command::about("health", Some(0), Some(1)), "npu-smi_info_-t_health_-i_0_-c_1.txt"),
             (Command::about("current-fault-event", Some(3), None), "npu-smi_info_-t_current-fault-event_-i_3.txt"),
             (Command::about("topo", None, None), "npu-smi_info_-t_topo.txt"),
+            (Command::Network { device: 7, what: "link" }, "hccn_tool_-i_7_-link_-g.txt"),
+            (Command::Network { device: 0, what: "net_health" }, "hccn_tool_-i_0_-net_health_-g.txt"),
         ];
         for (command, file) in table {
             assert_eq!(command.file(), file);
@@ -106,7 +130,15 @@ mod tests {
         }
         let other_order = Command::from_file("npu-smi_info_-i_2_-c_0_-t_board.txt");
         assert_eq!(other_order, Some(Command::about("board", Some(2), Some(0))));
-        for other in ["npu-smi_info", "hccn_tool_-i.txt", "npu-smi_info_-t.txt", "npu-smi_info_-i_x_-t_a.txt", ".txt"] {
+        for other in [
+            "npu-smi_info",
+            "hccn_tool_-i.txt",
+            "hccn_tool_-i_0_-speed_-g.txt",
+            "hccn_tool_-i_x_-link_-g.txt",
+            "npu-smi_info_-t.txt",
+            "npu-smi_info_-i_x_-t_a.txt",
+            ".txt",
+        ] {
             assert_eq!(Command::from_file(other), None, "{other}");
         }
     }

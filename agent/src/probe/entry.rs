@@ -116,6 +116,8 @@ impl From<Entry> for Npu {
             hbm_total_mib: chip.hbm.1,
             error_codes: entry.codes,
             error_information: entry.information,
+            link: None,
+            network: None,
             ecc: (!entry.ecc.is_empty()).then_some(entry.ecc),
         }
     }

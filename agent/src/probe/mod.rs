@@ -17,6 +17,7 @@ mod header;
 mod health;
 mod info;
 mod listing;
+mod network;
 mod outputs;
 mod record;
 mod report;

@@ -74,6 +74,10 @@ pub struct Npu {
     pub error_codes: Vec<String>,
     /// What the driver says to its codes.
     pub error_information: Vec<String>,
+    /// Link of its network port: UP, DOWN, UNKNOWN; `None` where nobody says.
+    pub link: Option<String>,
+    /// How its network fares, in the tool's own word, or UNKNOWN.
+    pub network: Option<String>,
     /// Counters of memory errors, in the tool's own words.
     pub ecc: Option<BTreeMap<String, u64>>,
 }
@@ -114,6 +118,12 @@ impl Report {
 }
 
 impl Npu {
+    /// Number of its device file, by which its network port is known too: of a card with one chip, the card's.
+    #[must_use]
+    pub fn device(&self) -> Option<u32> {
+        self.phy_id.or_else(|| self.id.filter(|_| self.chip.unwrap_or_default() == 0))
+    }
+
     /// How it is called among others: `NPU 3`, or `NPU 3 chip 1`.
     #[must_use]
     pub fn label(&self) -> String {

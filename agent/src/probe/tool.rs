@@ -1,4 +1,4 @@
-//! Asking the tool itself.
+//! Asking the tools themselves.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,13 +10,15 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::Command as Process;
 use tokio::time::Instant;
 
-use super::command::Command;
+use super::command::{Command, NETWORK};
 use super::outputs::Outputs;
 use super::text::{LARGEST, Text};
 use super::{failure, report, versions};
 
 /// Where the tool lies on a host, beside the directories of PATH.
 const HOMES: [&str; 2] = ["/usr/local/sbin", "/usr/local/bin"];
+/// Where the tool for network ports lies.
+const NETWORK_HOMES: [&str; 1] = ["/usr/local/Ascend/driver/tools"];
 /// How long one question may take.
 const LIMIT: Duration = Duration::from_secs(15);
 /// How long all questions of one probe may take.
@@ -34,22 +36,22 @@ const OF_CARDS: [&str; 4] = ["board", "usages", "ecc", "proc-mem"];
 #[derive(Clone, Debug)]
 pub struct Tool {
     program: PathBuf,
+    /// `hccn_tool`, where it is.
+    network: Option<PathBuf>,
 }
 
 impl Tool {
     /// Finds the tool in PATH and where its packages put it.
     #[must_use]
     pub fn find() -> Option<Self> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let dirs = std::env::split_paths(&path).chain(HOMES.iter().map(PathBuf::from));
-        let runs = |p: &PathBuf| std::fs::metadata(p).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
-        dirs.filter(|dir| dir.is_absolute()).map(|dir| dir.join("npu-smi")).find(runs).map(|program| Self { program })
+        let program = found("npu-smi", &HOMES)?;
+        Some(Self { program, network: found("hccn_tool", &NETWORK_HOMES) })
     }
 
     /// A given program.
     #[must_use]
     pub fn at(program: PathBuf) -> Self {
-        Self { program }
+        Self { program, network: None }
     }
 
     /// Asks for all that a report can hold.
@@ -78,6 +80,12 @@ impl Tool {
             asking.ask(Command::about("board", Some(*npu), *chip)).await;
         }
         asking.ask(Command::about("topo", None, None)).await;
+        let devices: BTreeSet<u32> = seen.npus.iter().filter_map(super::Npu::device).collect();
+        for device in devices.into_iter().filter(|_| self.network.is_some()) {
+            for what in NETWORK {
+                asking.ask(Command::Network { device, what }).await;
+            }
+        }
         outputs
     }
 
@@ -98,7 +106,12 @@ impl Tool {
     /// Why there is no answer, in words.
     async fn ask(&self, command: &Command, limit: Duration) -> Result<Text, String> {
         let line = command.line();
-        let mut process = Process::new(&self.program);
+        let program = match command {
+            Command::Info | Command::List | Command::Mapping | Command::About { .. } => Some(&self.program),
+            Command::Network { .. } => self.network.as_ref(),
+        };
+        let Some(program) = program else { return Err("`hccn_tool` is not on this host".to_owned()) };
+        let mut process = Process::new(program);
         process.args(command.args()).env_clear().env("LC_ALL", "C");
         process.envs(INHERITED.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
@@ -123,6 +136,14 @@ impl Tool {
         }
         Err(format!("`{line}` failed: {status}"))
     }
+}
+
+/// Finds a program in PATH, or where its packages put it.
+fn found(name: &str, homes: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let dirs = std::env::split_paths(&path).chain(homes.iter().map(PathBuf::from));
+    let runs = |p: &PathBuf| std::fs::metadata(p).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    dirs.filter(|dir| dir.is_absolute()).map(|dir| dir.join(name)).find(runs)
 }
 
 /// One round of questions: after a silence no more are asked, since a stuck

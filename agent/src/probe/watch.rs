@@ -111,6 +111,8 @@ impl Probe {
             hbm_used_mib: npu.hbm_used_mib,
             hbm_total_mib: npu.hbm_total_mib,
             error_codes: npu.error_codes.iter().take(CODES).cloned().collect(),
+            link: npu.link.clone().unwrap_or_default(),
+            network: npu.network.clone().unwrap_or_default(),
         };
         let process = |process: &super::Process| v1::NpuProcess {
             npu: process.npu,

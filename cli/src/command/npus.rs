@@ -46,7 +46,8 @@ pub(super) fn show(node: &v1::NodeView) -> Result<(), Failure> {
     }
     if !health.npus.is_empty() {
         print_line("")?;
-        let header = ["SLOT", "NPU", "CHIP", "PHY", "NAME", "HEALTH", "POWER", "TEMP", "AICORE", "HBM", "CODES"];
+        let header =
+            ["SLOT", "NPU", "CHIP", "PHY", "NAME", "HEALTH", "POWER", "TEMP", "AICORE", "HBM", "LINK", "CODES"];
         print_table(header, health.npus.iter().map(line).collect())?;
     }
     if !health.processes.is_empty() {
@@ -60,7 +61,7 @@ pub(super) fn show(node: &v1::NodeView) -> Result<(), Failure> {
     Ok(())
 }
 
-fn line(npu: &v1::Npu) -> [String; 11] {
+fn line(npu: &v1::Npu) -> [String; 12] {
     let measured = |value: Option<f64>, unit: &str| value.map_or("-".to_owned(), |value| format!("{value} {unit}"));
     let hbm = match (npu.hbm_used_mib, npu.hbm_total_mib) {
         (None, None) => "-".to_owned(),
@@ -77,8 +78,16 @@ fn line(npu: &v1::Npu) -> [String; 11] {
         measured(npu.temperature_c, "C"),
         measured(npu.aicore_percent, "%"),
         hbm,
+        port(npu),
         npu.error_codes.join(" "),
     ]
+}
+
+/// `UP`, or `UP, Unreachable`.
+fn port(npu: &v1::Npu) -> String {
+    let said = [&npu.link, &npu.network].into_iter().filter(|word| !word.is_empty() && *word != "Success");
+    let said: Vec<&str> = said.map(String::as_str).collect();
+    if said.is_empty() { "-".to_owned() } else { said.join(", ") }
 }
 
 fn shown(value: Option<impl ToString>) -> String {

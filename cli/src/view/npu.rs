@@ -35,6 +35,8 @@ struct Npu {
     hbm_used_mib: Option<u64>,
     hbm_total_mib: Option<u64>,
     error_codes: Vec<String>,
+    link: Option<String>,
+    network: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -65,6 +67,8 @@ impl From<v1::NpuHealth> for Npus {
             hbm_used_mib: npu.hbm_used_mib,
             hbm_total_mib: npu.hbm_total_mib,
             error_codes: npu.error_codes,
+            link: given(npu.link),
+            network: given(npu.network),
         };
         let process = |process: v1::NpuProcess| Process {
             npu: process.npu,

@@ -90,7 +90,8 @@ impl Progress {
         for npu in &mut npus.npus {
             npu.error_codes.truncate(CODES);
             npu.error_codes.iter_mut().for_each(|code| cut(code, 16));
-            [&mut npu.name, &mut npu.health, &mut npu.bus_id].into_iter().for_each(|text| cut(text, 64));
+            let texts = [&mut npu.name, &mut npu.health, &mut npu.bus_id, &mut npu.link, &mut npu.network];
+            texts.into_iter().for_each(|text| cut(text, 64));
         }
         npus.processes.iter_mut().for_each(|process| cut(&mut process.name, 64));
         [&mut npus.driver, &mut npus.firmware, &mut npus.cann].into_iter().for_each(|text| cut(text, 64));

@@ -109,6 +109,7 @@ fn about(node: &v1::NodeView, version: &str) -> Vec<Check> {
         None => Check::new(Verdict::Unknown, "disk", "its agent has not said how much is free").of(&node.id),
     });
     checks.extend(npus(node));
+    checks.extend(links(node));
     if !node.quarantined.is_empty() {
         let told = format!("runs what the controller does not know: {}", node.quarantined.join(", "));
         let unknown = Check::new(Verdict::Warn, "unknown-attempts", told).of(&node.id);
@@ -133,6 +134,37 @@ fn npus(node: &v1::NodeView) -> Option<Check> {
         return Some(check);
     }
     Some(check.next(format!("see each NPU and its error codes: {} nodes {}", program(), node.id)))
+}
+
+/// Faults of an NPU's network, in `hccn_tool`'s words; that no address to probe is configured is none.
+const FAULTS: [&str; 6] = ["Socket fail", "Receive timeout", "Unreachable", "Time exceeded", "Fault", "Thread error"];
+
+/// The network ports of a host's NPUs, where somebody says how they fare.
+fn links(node: &v1::NodeView) -> Option<Check> {
+    let all = &node.npus.as_ref()?.npus;
+    let asked = all.iter().filter(|npu| !npu.link.is_empty() || !npu.network.is_empty()).count();
+    if asked == 0 {
+        return None;
+    }
+    let mut told = Vec::new();
+    let mut worst = Verdict::Ok;
+    for npu in all {
+        let (verdict, what) = match (npu.link.as_str(), npu.network.as_str()) {
+            ("DOWN", _) => (Verdict::Fail, "link DOWN".to_owned()),
+            (_, network) if FAULTS.contains(&network) => (Verdict::Warn, format!("network: {network}")),
+            ("UNKNOWN", _) => (Verdict::Unknown, "link UNKNOWN".to_owned()),
+            (_, "UNKNOWN") => (Verdict::Unknown, "network UNKNOWN".to_owned()),
+            _ => continue,
+        };
+        worst = worst.max(verdict);
+        let id = npu.phy_id.or(npu.id).map_or_else(|| "?".to_owned(), |id| id.to_string());
+        told.push(format!("NPU {id} {what}"));
+    }
+    if worst == Verdict::Ok {
+        return Some(Check::ok("links", format!("{asked} network ports are up")).of(&node.id));
+    }
+    let check = Check::new(worst, "links", told.join(", ")).of(&node.id);
+    Some(check.next("on that host, as root: hccn_tool -i N -link -g, -net_health -g, -ip -g; look at cable and switch"))
 }
 
 #[cfg(test)]
@@ -178,6 +210,34 @@ mod tests {
         assert_eq!(verdict(&["OK", "odd"]), Some(Verdict::Unknown));
         let unseen = of(vec![], "npu-smi was not found").unwrap();
         assert_eq!((unseen.verdict, unseen.message.as_str()), (Verdict::Unknown, "npu-smi was not found"));
+    }
+
+    #[test]
+    fn the_worst_network_port_speaks_for_its_host() {
+        let of = |ports: &[(&str, &str)]| {
+            let npu = |(link, network): &(&str, &str)| v1::Npu {
+                id: Some(3),
+                link: (*link).into(),
+                network: (*network).into(),
+                ..v1::Npu::default()
+            };
+            let npus = Some(v1::NpuHealth { npus: ports.iter().map(npu).collect(), ..v1::NpuHealth::default() });
+            links(&v1::NodeView { npus, ..v1::NodeView::default() })
+        };
+        let verdict = |ports: &[(&str, &str)]| of(ports).map(|check| check.verdict);
+        assert_eq!(verdict(&[("", "")]), None, "nobody says");
+        assert_eq!(
+            verdict(&[("UP", "Success"), ("UP", "Init"), ("UP", "Detect ip set"), ("UP", "")]),
+            Some(Verdict::Ok)
+        );
+        assert_eq!(verdict(&[("UP", "Success"), ("UNKNOWN", "")]), Some(Verdict::Unknown));
+        assert_eq!(verdict(&[("UP", "UNKNOWN")]), Some(Verdict::Unknown));
+        for fault in FAULTS {
+            assert_eq!(verdict(&[("UP", fault)]), Some(Verdict::Warn), "{fault}");
+        }
+        let down = of(&[("UP", "Fault"), ("DOWN", "Fault")]).unwrap();
+        assert_eq!((down.verdict, down.message.as_str()), (Verdict::Fail, "NPU 3 network: Fault, NPU 3 link DOWN"));
+        assert!(down.next.is_some());
     }
 
     #[test]
