@@ -19,6 +19,9 @@ const GROUPS: u64 = 2;
 const VOCAB: u64 = 32_000;
 const FILES: usize = 2;
 
+/// The unit of times in `/proc`, whatever the kernel's own clock.
+const TICKS_PER_SECOND: u64 = 100;
+
 /// Makes a model, converts and copies it in turn, and prints both sides.
 pub(crate) fn run(args: &Bench, terminal: &Terminal) -> Result<()> {
     fs::create_dir_all(&args.dir).map_err(|e| Error::io("create", &args.dir, e))?;
@@ -42,28 +45,33 @@ pub(crate) fn run(args: &Bench, terminal: &Terminal) -> Result<()> {
     terminal.note(&format!("copy:    {cp:?}, then fsync of each file"));
     terminal.note("cache:   input read into the page cache before the first run; file system synced before each run");
     warm(&input)?;
-    let (mut ratios, mut peak) = (Vec::new(), 0);
+    let (mut ratios, mut raw, mut peak, mut processor) = (Vec::new(), Vec::new(), 0, Duration::ZERO);
     for pair in 0..args.pairs {
         let mut sides = [(Duration::ZERO, 0u64); 2];
         // The order changes from pair to pair, so that neither side always comes second.
         for side in if pair % 2 == 0 { [0, 1] } else { [1, 0] } {
             let target = if side == 0 { &output } else { &copy };
             clear(target, &home.0)?;
-            let (time, anonymous) = if side == 0 { time_convert(&mut convert)? } else { time_copy(&mut cp, &copy)? };
-            peak = peak.max(anonymous);
+            let (time, seen) = if side == 0 { time_convert(&mut convert)? } else { time_copy(&mut cp, &copy)? };
+            peak = peak.max(seen.anonymous_kib);
+            processor = processor.max(seen.processor);
             sides[side] = (time, tree_bytes(target)?);
         }
+        let mapped = time_mapped_copy(&output, &copy, &home.0)?;
+        raw.push(mapped.as_secs_f64() / sides[0].0.as_secs_f64());
         let [(convert_time, convert_bytes), (copy_time, copy_bytes)] = sides;
         let ratio = copy_time.as_secs_f64() / convert_time.as_secs_f64();
         ratios.push(ratio);
         terminal.note(&format!(
-            "pair {}: convert {:.3} s, {convert_bytes} bytes written; cp+fsync {:.3} s, {copy_bytes} bytes written; ratio {ratio:.2}",
+            "pair {}: convert {:.3} s, {convert_bytes} bytes written; cp+fsync {:.3} s, {copy_bytes} bytes written; ratio {ratio:.2}; the result copied from map to map, not synced: {:.3} s",
             pair + 1,
             convert_time.as_secs_f64(),
             copy_time.as_secs_f64(),
+            mapped.as_secs_f64(),
         ));
     }
     ratios.sort_by(f64::total_cmp);
+    raw.sort_by(f64::total_cmp);
     terminal.note(&format!(
         "convert/cp+fsync: median {:.2}x of cp's speed over {} pairs (lowest {:.2}, highest {:.2}), page cache warm, fsynced; peak anonymous RSS {:.1} MiB",
         ratios[ratios.len() / 2],
@@ -71,6 +79,14 @@ pub(crate) fn run(args: &Bench, terminal: &Terminal) -> Result<()> {
         ratios[0],
         ratios[ratios.len() - 1],
         kib_in_mib(peak),
+    ));
+    terminal.note(&format!(
+        "convert/map to map: median {:.2}x over {} pairs (lowest {:.2}, highest {:.2}); at most {:.2} CPU-seconds a conversion",
+        raw[raw.len() / 2],
+        raw.len(),
+        raw[0],
+        raw[raw.len() - 1],
+        processor.as_secs_f64(),
     ));
     Ok(())
 }
@@ -89,7 +105,16 @@ fn kib_in_mib(kib: u64) -> f64 {
     kib as f64 / 1024.0
 }
 
-fn time_convert(command: &mut Command) -> Result<(Duration, u64)> {
+/// What was seen of a process while it ran.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    /// Most anonymous memory.
+    anonymous_kib: u64,
+    /// Processor time, user and system.
+    processor: Duration,
+}
+
+fn time_convert(command: &mut Command) -> Result<(Duration, Seen)> {
     let start = Instant::now();
     let mut child = command.stdout(Stdio::null()).spawn().map_err(|e| Error::io("start", command.get_program(), e))?;
     let peak = watch(&mut child)?;
@@ -98,7 +123,7 @@ fn time_convert(command: &mut Command) -> Result<(Duration, u64)> {
     Ok((time, peak))
 }
 
-fn time_copy(command: &mut Command, copy: &Path) -> Result<(Duration, u64)> {
+fn time_copy(command: &mut Command, copy: &Path) -> Result<(Duration, Seen)> {
     let start = Instant::now();
     let mut child = command.spawn().map_err(|e| Error::io("start", command.get_program(), e))?;
     succeed(&mut child, command)?;
@@ -106,7 +131,27 @@ fn time_copy(command: &mut Command, copy: &Path) -> Result<(Duration, u64)> {
         File::open(&file).and_then(|f| f.sync_all()).map_err(|e| Error::io("sync", &file, e))?;
     }
     stage::sync_directory(copy)?;
-    Ok((start.elapsed(), 0))
+    Ok((start.elapsed(), Seen::default()))
+}
+
+/// Copies the files of a result from map to map: the least that laying tensors out costs.
+fn time_mapped_copy(from: &Path, to: &Path, home: &Path) -> Result<Duration> {
+    clear(to, home)?;
+    fs::create_dir(to).map_err(|e| Error::io("create", to, e))?;
+    warm(from)?;
+    let start = Instant::now();
+    for (i, file) in files(from)?.iter().enumerate() {
+        let target = to.join(i.to_string());
+        let source = convert::mapped::Mapped::open(file)?;
+        let io = |e| Error::io("write", &target, e);
+        let copy = File::options().read(true).write(true).create_new(true).open(&target).map_err(io)?;
+        copy.set_len(source.bytes().len() as u64).map_err(io)?;
+        // SAFETY: the file was made just now, below a directory of this process alone.
+        #[expect(unsafe_code, reason = "mapping a file has no safe interface")]
+        let mut map = unsafe { memmap2::MmapMut::map_mut(&copy) }.map_err(io)?;
+        map.copy_from_slice(source.bytes());
+    }
+    Ok(start.elapsed())
 }
 
 fn succeed(child: &mut Child, command: &Command) -> Result<()> {
@@ -114,19 +159,24 @@ fn succeed(child: &mut Child, command: &Command) -> Result<()> {
     if status.success() { Ok(()) } else { Err(Error::bad(command.get_program(), format!("ended with {status}"))) }
 }
 
-/// Samples the child's anonymous memory until it ends; KiB.
-fn watch(child: &mut Child) -> Result<u64> {
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = 0;
-    while child.try_wait().map_err(|e| Error::io("wait for", &status, e))?.is_none() {
-        let text = fs::read_to_string(&status).unwrap_or_default();
-        let anonymous = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+/// Samples the child until it ends.
+fn watch(child: &mut Child) -> Result<Seen> {
+    let process = PathBuf::from(format!("/proc/{}", child.id()));
+    let mut seen = Seen::default();
+    while child.try_wait().map_err(|e| Error::io("wait for", &process, e))?.is_none() {
+        let status = fs::read_to_string(process.join("status")).unwrap_or_default();
+        let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
         let kib = anonymous.and_then(|rest| rest.trim().split(' ').next()?.parse().ok()).unwrap_or(0);
-        peak = peak.max(kib);
+        seen.anonymous_kib = seen.anonymous_kib.max(kib);
+        let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+        // Behind the name in parentheses: user and system time are the 12th and 13th field.
+        let times = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11).take(2);
+        let ticks: u64 = times.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        seen.processor = seen.processor.max(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND));
         // The sampling interval: finer than any allocation that matters lives.
         std::thread::sleep(Duration::from_millis(2));
     }
-    Ok(peak)
+    Ok(seen)
 }
 
 fn clear(target: &Path, home: &Path) -> Result<()> {

@@ -210,7 +210,16 @@ fn text(known: Option<&Known>, contents: Option<&Contents>) -> String {
         row("directory", &held.path().display().to_string());
         row("size", &format!("{}, {}", bytes(held.bytes), plural(held.shards.len(), "shard")));
     }
-    row("layout", &format!("TP {} x PP {}", held.tp, held.pp));
+    let mut layout = format!("TP {} x PP {}", held.tp, held.pp);
+    if let Some(chunks) = held.virtual_stages.filter(|chunks| *chunks > 1) {
+        layout.push_str(&format!(", {chunks} virtual stages each"));
+    }
+    row("layout", &layout);
+    // Equal blocks need no words.
+    if held.layers.iter().any(|layers| Some(layers) != held.layers.first()) {
+        let layers: Vec<String> = held.layers.iter().map(u64::to_string).collect();
+        row("layers", &format!("{} by stage", layers.join(", ")));
+    }
     row("parameters", &held.parameters.map_or_else(|| "not stated".to_owned(), count));
     let dtypes = held.dtypes.join(", ");
     row("dtype", if dtypes.is_empty() { "none: the shards hold no weights" } else { &dtypes });
