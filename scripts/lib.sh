@@ -46,3 +46,19 @@ target_dir() {
 # Seconds since the epoch, with milliseconds.
 now() { date +%s.%3N; }
 since() { awk -v a="$1" -v b="$(now)" 'BEGIN { printf "%.1f", b - a }'; }
+
+# Path of an etcd to test with; nothing where there is none. Debian's package is unpacked into the cache, which needs no root.
+find_etcd() {
+    local kept="$QCTL_CACHE/etcd/usr/bin/etcd" into
+    command -v etcd && return 0
+    if [ ! -x "$kept" ] && command -v apt-get >/dev/null && command -v dpkg >/dev/null; then
+        into="$(mktemp -d "$QCTL_CACHE/etcd.XXXXXX")"
+        (
+            cd "$into" || exit 1
+            apt-get download etcd-server || { apt-get update && apt-get download etcd-server; }
+            dpkg -x ./etcd-server_*.deb unpacked
+        ) >/dev/null 2>&1 && { rm -rf "$QCTL_CACHE/etcd" && mv "$into/unpacked" "$QCTL_CACHE/etcd"; }
+        rm -rf "$into"
+    fi
+    [ -x "$kept" ] && printf '%s\n' "$kept"
+}

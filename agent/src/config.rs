@@ -20,7 +20,7 @@ pub struct Flags {
     /// This node's id: 1 to 63 of a-z, 0-9, `-` and `.`.
     #[arg(long, env = "QCTL_NODE", value_name = "ID")]
     pub node: Option<String>,
-    /// The controller, as https://host:port.
+    /// The controller, as https://host:port; several with commas between.
     #[arg(long, env = "QCTL_CONTROLLER", value_name = "URL")]
     pub controller: Option<String>,
     /// Directory of ca.pem, cert.pem and key.pem.
@@ -85,7 +85,7 @@ struct InProbe {
 pub struct Config {
     /// This node's id.
     pub node: NodeId,
-    /// The controller, as https://host:port.
+    /// The controller, as https://host:port; several with commas between.
     pub controller: String,
     /// Directory of the certificate.
     pub pki: PathBuf,

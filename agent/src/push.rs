@@ -137,9 +137,9 @@ impl Logs {
         self.lock().remove(attempt);
     }
 
-    /// Forgets what was sent: the next stream asks again.
+    /// Forgets what was sent, and what was held: the next stream asks again, perhaps a controller that holds less.
     fn restart(&self) {
-        for source in self.lock().values_mut().flat_map(|e| e.sources.values_mut()).filter(|s| !s.finished) {
+        for source in self.lock().values_mut().flat_map(|e| e.sources.values_mut()) {
             *source = Source::default();
         }
     }

@@ -11,7 +11,7 @@ use crate::failure::{Exit, Failure, START};
 /// What `context.json` of a state directory says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Context {
-    /// `https://host:port`.
+    /// `https://host:port`; several with commas between.
     pub(crate) endpoint: String,
     /// Directory of `ca.pem`, `cert.pem` and `key.pem`.
     pub(crate) identity: PathBuf,

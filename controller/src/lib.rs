@@ -9,8 +9,10 @@ pub mod changes;
 pub mod compile;
 pub mod driver;
 mod ids;
+mod lines;
 pub mod lock;
 pub mod logs;
+pub mod memory;
 pub mod server;
 pub mod sessions;
 #[cfg(test)]

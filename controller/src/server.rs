@@ -17,9 +17,12 @@ use runtime::tls::{ClientAuth, Identity, server_tls};
 use store::Store;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpIncoming};
+use tonic_health::pb::health_server::{Health, HealthServer};
+use tonic_health::server::HealthReporter;
 
 use crate::api::checkpoints::Checkpoints;
 use crate::api::cluster::Cluster;
@@ -29,7 +32,9 @@ use crate::api::peer;
 use crate::changes::Changes;
 use crate::compile::Compiler;
 use crate::driver::{self, Driver, Handle};
+use crate::lines::Lines;
 use crate::logs::Logs;
+use crate::memory::Memory;
 use crate::sessions::{Errands, Progress, Registry, Sessions, Surveys};
 
 /// Largest message that is taken, in bytes.
@@ -44,8 +49,6 @@ const SWEEP: Duration = Duration::from_secs(3600);
 pub struct Config {
     /// Where logs and tokens lie.
     pub state_dir: PathBuf,
-    /// Where to listen; port 0 takes a free one.
-    pub listen: SocketAddr,
     /// Who this controller is.
     pub identity: Identity,
     /// Signs agents that join.
@@ -54,6 +57,35 @@ pub struct Config {
     pub driver: driver::Config,
     /// How long a submission waits for the first agent.
     pub agent_wait: Duration,
+    /// What is remembered where, and what is wrong with that.
+    pub memory: Memory,
+}
+
+/// A port that is listened on, and not served yet.
+#[derive(Debug)]
+pub struct Listening {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listening {
+    /// Listens on `address`; port 0 takes a free one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Listen`] if it is taken.
+    pub async fn on(address: SocketAddr) -> Result<Self, Error> {
+        let failed = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        Ok(Self { listener, address })
+    }
+
+    /// The address that is really listened on.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
 }
 
 /// Why a controller did not start, or ended.
@@ -89,25 +121,26 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Leads the store, listens, and serves.
+    /// Leads the store, or follows who does, and serves.
     ///
     /// # Errors
     ///
-    /// [`Error`] if the store cannot be led or the address is taken.
-    pub async fn start<S: Store>(config: Config, store: S) -> Result<Self, Error> {
+    /// [`Error`] if the store cannot be led or the services cannot be set up.
+    pub async fn start<S: Store>(config: Config, listening: Listening, store: S) -> Result<Self, Error> {
         let (agents, changes) = (Arc::new(Registry::default()), Arc::new(Changes::default()));
         let opened = Driver::open(config.driver.clone(), store, agents.clone(), changes.clone()).await;
         let (driver, handle) = opened.map_err(Error::Driver)?;
-        let address = config.listen;
-        let listener = TcpListener::bind(address).await.map_err(|source| Error::Listen { address, source })?;
-        let address = listener.local_addr().map_err(|source| Error::Listen { address, source })?;
+        let Listening { listener, address } = listening;
         let (driving, serving, streams) = (Tasks::new(), Tasks::new(), Tasks::new());
         let drives = driving.spawn("driver", driver.run(driving.stop_token()));
         let logs = Arc::new(Logs::new(config.state_dir.join("logs")));
         streams.spawn("sweep", sweep(logs.clone(), handle.clone(), streams.clone()));
         let rim = Rim { driver: handle.clone(), agents, changes, logs, streams: streams.clone() };
-        let router = rim.router(config).await.map_err(Error::Serve)?;
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let (health, healthy) = tonic_health::server::health_reporter();
+        let router = rim.router(config, healthy).map_err(Error::Serve)?;
+        let lines = Lines::default();
+        let incoming = lines.incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
+        streams.spawn("standing", standing(handle.clone(), health, lines, streams.stop_token()));
         let stopped = serving.stop_token().cancelled_owned();
         let serves = serving.spawn("serve", router.serve_with_incoming_shutdown(incoming, stopped));
         tracing::info!(%address, "serves");
@@ -163,7 +196,7 @@ struct Rim {
 }
 
 impl Rim {
-    async fn router(self, config: Config) -> Result<Router, tonic::transport::Error> {
+    fn router(self, config: Config, healthy: HealthServer<impl Health>) -> Result<Router, tonic::transport::Error> {
         let progress = Arc::new(Progress::default());
         let surveys = Surveys::new(self.agents.clone());
         let errands = Errands::new(self.agents.clone());
@@ -190,9 +223,8 @@ impl Rim {
             authority: config.authority.map(Arc::new),
             state_dir: config.state_dir,
             started_ms: now_ms(),
+            memory: config.memory,
         };
-        let (health, healthy) = tonic_health::server::health_reporter();
-        health.set_serving::<JobsServer<Jobs>>().await;
         let described = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTOR)
             .build_v1();
@@ -218,6 +250,25 @@ impl Rim {
             Err(error) => tracing::warn!(%error, "the reflection service is off"),
         }
         Ok(router)
+    }
+}
+
+/// Says whether this controller leads to whoever looks for the one that does; and once it does no more, ends all
+/// connections, so that their other ends look for the new one.
+async fn standing(driver: Handle, health: HealthReporter, lines: Lines, stop: CancellationToken) {
+    let mut epochs = driver.epochs();
+    loop {
+        epochs.borrow_and_update();
+        if driver.leads().is_ok() {
+            health.set_serving::<JobsServer<Jobs>>().await;
+        } else {
+            health.set_not_serving::<JobsServer<Jobs>>().await;
+            lines.cut();
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = epochs.changed() => if changed.is_err() { return },
+        }
     }
 }
 

@@ -5,6 +5,7 @@ pub mod backoff;
 pub mod channel;
 pub mod clock;
 pub mod files;
+mod leader;
 pub mod pki;
 pub mod tasks;
 pub mod tls;

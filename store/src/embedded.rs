@@ -121,11 +121,17 @@ impl Tables<'_> {
 
 impl Store for Embedded {
     fn campaign(&mut self) -> impl Future<Output = Result<Epoch, Error>> + Send {
+        self.begin(0)
+    }
+
+    fn begin(&mut self, incarnation: u64) -> impl Future<Output = Result<Epoch, Error>> + Send {
         std::future::ready(self.write(|tables| {
             let mut epoch = tables.epoch()?;
+            epoch.incarnation = epoch.incarnation.max(incarnation);
             // Agents obey no term below the highest they have seen. Counting from the clock puts a
             // restored backup, and a store begun anew, above whatever led before it.
             epoch.term = clock().max(epoch.term + 1);
+            tables.meta.insert("incarnation", epoch.incarnation)?;
             tables.meta.insert("term", epoch.term)?;
             Ok(epoch)
         }))

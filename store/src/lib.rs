@@ -2,7 +2,9 @@
 //!
 //! Knows keys and bytes, and how model records become bytes; not what they mean.
 
+pub mod backup;
 pub mod embedded;
+pub mod etcd;
 pub mod memory;
 pub mod record;
 
@@ -10,7 +12,9 @@ use std::future::Future;
 
 use model::Epoch;
 
+pub use backup::Backup;
 pub use embedded::Embedded;
+pub use etcd::Etcd;
 pub use memory::Memory;
 
 /// Writes that become durable together, or not at all.
@@ -36,6 +40,13 @@ pub trait Store: Send + 'static {
     /// [`Error`] if the store cannot be written.
     fn campaign(&mut self) -> impl Future<Output = Result<Epoch, Error>> + Send;
 
+    /// Becomes the leader of a later incarnation: a store whose content was put back, or came from another.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if the store cannot be written.
+    fn begin(&mut self, incarnation: u64) -> impl Future<Output = Result<Epoch, Error>> + Send;
+
     /// All entries whose key starts with `prefix`, in key order.
     ///
     /// # Errors
@@ -57,6 +68,21 @@ pub trait Store: Send + 'static {
     ///
     /// [`Error`] if the store cannot be read.
     fn last_batch(&mut self) -> impl Future<Output = Result<Option<(Epoch, u64)>, Error>> + Send;
+
+    /// Whether the lead may still be believed in; by this process's own clock, so that one that was paused knows.
+    fn still_leads(&self) -> bool {
+        true
+    }
+
+    /// Resolves once it may not. Never where nobody can take the lead.
+    fn lead_over(&self) -> impl Future<Output = ()> + Send + 'static {
+        std::future::pending()
+    }
+
+    /// Gives the lead up, so that another may have it at once.
+    fn resign(&mut self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// What kind of trouble a store is in; decides what its user may do.

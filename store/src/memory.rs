@@ -43,6 +43,12 @@ impl Store for Memory {
         std::future::ready(Ok(content.leads))
     }
 
+    fn begin(&mut self, incarnation: u64) -> impl Future<Output = Result<Epoch, Error>> + Send {
+        let mut content = self.content();
+        content.leads = Epoch { incarnation: content.leads.incarnation.max(incarnation), term: content.leads.term + 1 };
+        std::future::ready(Ok(content.leads))
+    }
+
     fn load(&mut self, prefix: &str) -> impl Future<Output = Result<Vec<(String, Vec<u8>)>, Error>> + Send {
         let content = self.content();
         let found = content.entries.range(prefix.to_owned()..).take_while(|(key, _)| key.starts_with(prefix));

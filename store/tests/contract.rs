@@ -1,9 +1,12 @@
 //! What every make of the store keeps.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
+#[path = "common/etcd.rs"]
+mod server;
 
 use model::Epoch;
-use store::{Batch, Embedded, Kind, Memory, Store};
+use store::{Batch, Embedded, Etcd, Kind, Memory, Store};
 
 fn put(seq: u64, key: &str, value: &str) -> Batch {
     Batch { seq, puts: vec![(key.into(), value.into())], deletes: Vec::new() }
@@ -29,6 +32,24 @@ async fn a_batch_puts_and_deletes_together(mut store: impl Store) {
     assert_eq!(store.last_batch().await.unwrap(), Some((epoch, 2)));
 }
 
+/// More, and more of it, than one transaction of etcd's takes.
+async fn a_large_batch_is_one_batch(mut store: impl Store) {
+    let epoch = store.campaign().await.unwrap();
+    let mut puts: Vec<_> = (0..400_u32).map(|at| (format!("k{at:04}"), at.to_le_bytes().repeat(1500))).collect();
+    puts.push(("l".to_owned(), b"large".repeat(500_000)));
+    store.commit(epoch, Batch { seq: 1, puts: puts.clone(), deletes: Vec::new() }).await.unwrap();
+    assert!(store.load("").await.unwrap() == puts);
+    assert_eq!(store.last_batch().await.unwrap(), Some((epoch, 1)));
+    // Shorter than before, removed, and removed but written anew.
+    let deletes = puts.iter().map(|(key, _)| key.clone()).filter(|key| key.as_str() >= "k0300").collect();
+    let small = vec![("k0399".to_owned(), vec![1]), ("l".to_owned(), b"small".repeat(120_000))];
+    store.commit(epoch, Batch { seq: 2, puts: small.clone()[1..].to_vec(), deletes }).await.unwrap();
+    store.commit(epoch, Batch { seq: 3, puts: small.clone(), deletes: Vec::new() }).await.unwrap();
+    let left: Vec<_> = puts.into_iter().take(300).chain(small).collect();
+    assert!(store.load("").await.unwrap() == left);
+    assert_eq!(store.load("k03").await.unwrap().len(), 1);
+}
+
 async fn an_older_leader_writes_nothing(mut store: impl Store) {
     let old = store.campaign().await.unwrap();
     store.commit(old, put(1, "x", "old")).await.unwrap();
@@ -42,6 +63,18 @@ async fn an_older_leader_writes_nothing(mut store: impl Store) {
     assert_eq!(store.last_batch().await.unwrap(), Some((old, 1)));
 }
 
+async fn a_later_incarnation_stands_above_every_term_before_it(mut store: impl Store) {
+    let old = store.campaign().await.unwrap();
+    store.commit(old, put(1, "x", "1")).await.unwrap();
+    let begun = store.begin(old.incarnation + 3).await.unwrap();
+    assert!(begun.incarnation == old.incarnation + 3 && begun > old);
+    assert_eq!(store.commit(old, put(2, "x", "late")).await.unwrap_err().kind(), Kind::Fenced);
+    store.commit(begun, put(1, "x", "2")).await.unwrap();
+    let next = store.campaign().await.unwrap();
+    assert!(next > begun && next.incarnation == begun.incarnation);
+    assert_eq!(store.begin(1).await.unwrap().incarnation, begun.incarnation, "never back");
+}
+
 macro_rules! contract {
     ($($name:ident),* $(,)?) => {
         mod memory {
@@ -53,10 +86,44 @@ macro_rules! contract {
                 super::$name(store::Embedded::open(&dir.path().join("store")).unwrap()).await;
             })*
         }
+        /// All of it on one etcd, in a place of its own each.
+        async fn keeps_the_contract(members: usize) {
+            let Some(cluster) = server::Cluster::start(members, &[]) else { return };
+            $(
+                println!(stringify!($name));
+                kept(&cluster, concat!("/", stringify!($name)), $name).await;
+            )*
+        }
     };
 }
 
-contract!(a_commit_is_read_back_by_prefix_in_order, a_batch_puts_and_deletes_together, an_older_leader_writes_nothing,);
+contract!(
+    a_commit_is_read_back_by_prefix_in_order,
+    a_batch_puts_and_deletes_together,
+    a_large_batch_is_one_batch,
+    an_older_leader_writes_nothing,
+    a_later_incarnation_stands_above_every_term_before_it,
+);
+
+async fn kept<F: Future<Output = ()>>(cluster: &server::Cluster, prefix: &str, test: impl FnOnce(Etcd) -> F) {
+    let mut config = store::etcd::Config::new(cluster.endpoints(), "https://this".to_owned());
+    config.prefix = prefix.to_owned();
+    let (store, keeper) = Etcd::new(config).unwrap();
+    tokio::select! {
+        () = keeper.run(std::future::pending()) => unreachable!(),
+        () = test(store) => {}
+    }
+}
+
+#[tokio::test]
+async fn etcd_with_one_member_keeps_the_contract() {
+    keeps_the_contract(1).await;
+}
+
+#[tokio::test]
+async fn etcd_with_three_members_keeps_the_contract() {
+    keeps_the_contract(3).await;
+}
 
 #[tokio::test]
 async fn what_an_embedded_store_committed_is_there_after_reopening() {

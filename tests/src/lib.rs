@@ -1,7 +1,8 @@
 //! Whole stories: real binaries driven from outside.
 //!
 //! This library is what the stories share: a laboratory with a controller and
-//! two agents of its own, eyes on `/proc`, and small inputs made on the spot.
+//! two agents of its own, or with several controllers, eyes on `/proc`, and
+//! small inputs made on the spot.
 //! It links none of the other crates, so a story can lean on nothing but what
 //! a user sees.
 
@@ -15,3 +16,5 @@ pub mod pipeline;
 pub mod poll;
 pub mod process;
 pub mod program;
+pub mod relay;
+pub mod several;

@@ -26,7 +26,7 @@ const ARROWS: [(&str, &[&str]); 13] = [
 
 /// Foreign crates that only some may name, by the beginning of the foreign name.
 const RESERVED: [(&str, &[&str]); 2] =
-    [("tonic", &["proto", "controller", "agent", "cli", "runtime", "bench"]), ("redb", &["store"])];
+    [("tonic", &["proto", "controller", "agent", "cli", "runtime", "store", "bench"]), ("redb", &["store"])];
 
 /// The crates that decide: everything they name, in any section.
 const PURE: [(&str, &[&str]); 2] = [("model", &["thiserror"]), ("planner", &["model", "planner"])];

@@ -11,7 +11,7 @@ use runtime::channel::ChannelError;
 use runtime::pki::PkiError;
 use runtime::tls::{Identity, IdentityError};
 
-use crate::config::Config;
+use crate::config::{Config, Join};
 
 /// Why a node has no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -102,19 +102,34 @@ pub async fn identity(config: &Config) -> Result<Identity, JoinError> {
         Err(error) => error,
     };
     let Some(join) = &config.join else { return Err(missing.into()) };
+    // A token lies with the controller that made it.
+    let mut refused = None;
+    for controller in runtime::channel::addresses(&config.controller) {
+        match ask(&controller, config, join).await {
+            Ok(identity) => {
+                identity.save(&config.pki).map_err(|source| JoinError::Save { path: config.pki.clone(), source })?;
+                tracing::info!(node = %config.node, controller, "joined the cluster");
+                return Ok(identity);
+            }
+            // One that answered says more than one that could not be reached.
+            Err(error) if refused.is_none() || matches!(error, JoinError::Refused(_)) => refused = Some(error),
+            Err(_) => {}
+        }
+    }
+    Err(refused.unwrap_or_else(|| missing.into()))
+}
+
+async fn ask(controller: &str, config: &Config, join: &Join) -> Result<Identity, JoinError> {
     let ca = match read_ca(&config.pki, &join.ca_digest)? {
         Some(ca) => ca,
-        None => ask_ca(&config.controller, &join.ca_digest).await?,
+        None => ask_ca(controller, &join.ca_digest).await?,
     };
     let (key, csr) = runtime::pki::new_key_and_csr(config.node.as_str())?;
-    let channel = runtime::channel::anonymous_channel(&config.controller, &ca)?;
+    let channel = runtime::channel::anonymous_channel(controller, &ca)?;
     let request = JoinRequest { token: join.token.clone(), node: config.node.to_string(), csr };
     let reply = ClusterClient::new(channel).join(request).await.map_err(|s| JoinError::Refused(Box::new(s)))?;
     // The CA stays the pinned one, whatever the reply says.
-    let identity = Identity { ca, cert: reply.into_inner().certificate, key };
-    identity.save(&config.pki).map_err(|source| JoinError::Save { path: config.pki.clone(), source })?;
-    tracing::info!(node = %config.node, "joined the cluster");
-    Ok(identity)
+    Ok(Identity { ca, cert: reply.into_inner().certificate, key })
 }
 
 /// The CA that an operator has put there.

@@ -12,6 +12,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::{chain, peer, refuse};
 use crate::driver::Handle;
+use crate::memory::Memory;
 use crate::tokens::{self, Refused};
 
 /// Days that an agent's certificate is good for.
@@ -30,6 +31,8 @@ pub struct Cluster {
     pub state_dir: PathBuf,
     /// When this controller began, in milliseconds since 1970.
     pub started_ms: u64,
+    /// Where this controller remembers.
+    pub memory: Memory,
 }
 
 #[tonic::async_trait]
@@ -45,6 +48,13 @@ impl Service for Cluster {
             jobs,
             nodes,
             now_ms: runtime::clock::now_ms(),
+            store: self.memory.told(),
+            alarms: self
+                .memory
+                .alarms()
+                .into_iter()
+                .map(|(code, message, hint)| v1::Alarm { code, message, hint })
+                .collect(),
         }))
     }
 

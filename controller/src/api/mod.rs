@@ -19,10 +19,19 @@ use tonic::Status;
 
 use crate::driver;
 
+/// Key under which a follower names the controller that leads.
+const LEADER: &str = "qctl-leader";
+
 impl From<driver::Error> for Status {
     fn from(error: driver::Error) -> Self {
         let message = chain(&error);
-        refuse(tonic::Code::Unavailable, message, error.hint())
+        let mut status = refuse(tonic::Code::Unavailable, message, error.hint());
+        if let driver::Error::Elsewhere { leader: Some(leader) } = &error
+            && let Ok(leader) = leader.parse()
+        {
+            status.metadata_mut().insert(LEADER, leader);
+        }
+        status
     }
 }
 

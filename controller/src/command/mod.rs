@@ -1,5 +1,7 @@
 //! The command line.
 
+mod backup;
+mod etcd;
 mod init;
 mod run;
 mod token;
@@ -25,6 +27,12 @@ enum Command {
     Init(init::Init),
     /// Make a join token for a node, and print it
     Token(token::Token),
+    /// Write all that is remembered into one file
+    Backup(backup::Backup),
+    /// Remember what a backup holds, and nothing else
+    Restore(backup::Restore),
+    /// Take what one store holds over into the other
+    Migrate(backup::Migrate),
 }
 
 /// What goes wrong on the command line, with the next thing to try.
@@ -53,6 +61,9 @@ impl Cli {
             Command::Run(run) => run.run(),
             Command::Init(init) => init.run(),
             Command::Token(token) => token.run(),
+            Command::Backup(backup) => backup.run(),
+            Command::Restore(restore) => restore.run(),
+            Command::Migrate(migrate) => migrate.run(),
         };
         let Err(failure) = outcome else { return ExitCode::SUCCESS };
         let mut text = format!("error: {:#}\n", failure.error);

@@ -4,11 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use controller::driver;
 use controller::lock::Lock;
-use controller::server::{Config, Controller};
+use controller::memory;
+use controller::server::{Config, Controller, Listening};
+use runtime::Tasks;
 use runtime::files::write_durably;
 use runtime::pki::Authority;
 use runtime::tls::Identity;
@@ -17,6 +19,7 @@ use store::{Embedded, Memory, Store};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Failure;
+use super::etcd::{self, EtcdFlags};
 
 /// How long each part may take to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -40,6 +43,12 @@ pub(crate) struct Run {
     /// Where jobs and nodes are remembered
     #[arg(long, value_enum, default_value_t = Make::Embedded)]
     store: Make,
+    /// With an etcd that several controllers share: how agents, users and they reach this one [default: https:// and
+    /// the address that is listened on]
+    #[arg(long, value_name = "URL")]
+    advertise: Option<String>,
+    #[command(flatten)]
+    etcd: EtcdFlags,
     /// Traces as JSON lines
     #[arg(long)]
     log_json: bool,
@@ -54,7 +63,7 @@ enum Make {
     Embedded,
     /// Nothing outlives the process
     Memory,
-    /// An etcd cluster
+    /// An etcd, which several controllers share: one leads, the others follow
     Etcd,
 }
 
@@ -70,17 +79,11 @@ impl Run {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let outcome = match self.store {
             Make::Embedded => {
-                let store = Embedded::open(&self.state_dir.join("store.redb")).map_err(|error| {
-                    let hint = error.hint().map(str::to_owned);
-                    Failure::hinted(error, hint)
-                })?;
-                runtime.block_on(self.serve(store))
+                let store = Embedded::open(&self.state_dir.join("store.redb")).map_err(etcd::told)?;
+                runtime.block_on(self.alone(store, "a file of this controller"))
             }
-            Make::Memory => runtime.block_on(self.serve(Memory::new())),
-            Make::Etcd => Err(Failure::hinted(
-                anyhow!("the store `etcd` is not supported by this version"),
-                Some("use --store embedded".to_owned()),
-            )),
+            Make::Memory => runtime.block_on(self.alone(Memory::new(), "nowhere: nothing outlives this controller")),
+            Make::Etcd => runtime.block_on(self.among_others()),
         };
         // Blocking reads of log files may be under way; nothing depends on their end.
         runtime.shutdown_timeout(Duration::from_secs(1));
@@ -88,26 +91,47 @@ impl Run {
         outcome
     }
 
-    async fn serve(self, store: impl Store) -> Result<(), Failure> {
+    /// With a store that is this controller's alone.
+    async fn alone(self, store: impl Store, told: &'static str) -> Result<(), Failure> {
+        let listening = Listening::on(self.listen).await?;
+        let driver = driver::Config::default();
+        self.serve(listening, driver, store, memory::Memory::Alone(told)).await
+    }
+
+    /// With a store that other controllers share.
+    async fn among_others(self) -> Result<(), Failure> {
+        let listening = Listening::on(self.listen).await?;
+        let address = etcd::advertised(self.advertise.clone(), listening.address())?;
+        runtime::tls::install_provider();
+        let (store, keeper) = self.etcd.open(address)?;
+        let driver = driver::Config { leader: Some(store.leader()), ..driver::Config::default() };
+        let sight = keeper.sight();
+        let keeping = Tasks::new();
+        keeping.spawn("keeper", keeper.run(keeping.stop_token().cancelled_owned()));
+        let served = self.serve(listening, driver, store, memory::Memory::Etcd(sight)).await;
+        // Last: until the lead is handed over its lease is kept.
+        keeping.shutdown(GRACE).await;
+        served
+    }
+
+    async fn serve(
+        self,
+        listening: Listening,
+        mut driver: driver::Config,
+        store: impl Store,
+        memory: memory::Memory,
+    ) -> Result<(), Failure> {
         let pki = self.pki.unwrap_or_else(|| self.state_dir.join("pki"));
         let identity = Identity::load(&pki.join("controller")).map_err(|error| {
             let hint = format!("make it: qctl-controller init --state-dir {}", self.state_dir.display());
             Failure::hinted(error, Some(hint))
         })?;
         let authority = if pki.join("ca.key").exists() { Some(Authority::load(&pki)?) } else { None };
-        let mut driver = driver::Config::default();
         driver.policy.keep_ended_jobs = self.keep_ended_jobs;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let config = Config {
-            state_dir: self.state_dir,
-            listen: self.listen,
-            identity,
-            authority,
-            driver,
-            agent_wait: AGENT_WAIT,
-        };
-        let mut controller = Controller::start(config, store).await?;
+        let config = Config { state_dir: self.state_dir, identity, authority, driver, agent_wait: AGENT_WAIT, memory };
+        let mut controller = Controller::start(config, listening, store).await?;
         if let Some(path) = &self.port_file {
             let text = format!("{}\n", controller.address());
             write_durably(path, text.as_bytes()).with_context(|| format!("`{}` cannot be written", path.display()))?;

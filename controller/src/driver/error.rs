@@ -11,6 +11,12 @@ pub enum Error {
     /// The world was loaded anew: what came from a session must come again.
     #[error("the controller has just taken over; the session begins anew")]
     Superseded,
+    /// This controller follows.
+    #[error("{}", follows(leader.as_deref()))]
+    Elsewhere {
+        /// The address of the one that leads, where it is known.
+        leader: Option<String>,
+    },
     /// Another controller leads.
     #[error("another controller leads now")]
     Deposed(#[source] Arc<store::Error>),
@@ -25,11 +31,24 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Stopped | Self::Superseded | Self::Deposed(_) => Some("try again in a moment".to_owned()),
+            Self::Elsewhere { leader: Some(leader) } => {
+                Some(format!("ask it, or name all controllers, with commas: {leader}"))
+            }
+            Self::Elsewhere { leader: None } => {
+                Some("try again in a moment; `qctl doctor` says what is wrong".to_owned())
+            }
             Self::Store(error) => error.hint().map(str::to_owned),
         }
     }
 
     pub(super) fn store(error: store::Error) -> Self {
         Self::Store(Arc::new(error))
+    }
+}
+
+fn follows(leader: Option<&str>) -> String {
+    match leader {
+        Some(leader) => format!("this controller follows; `{leader}` leads"),
+        None => "no controller leads at the moment".to_owned(),
     }
 }

@@ -15,6 +15,7 @@ use super::request::Request;
 pub struct Handle {
     requests: mpsc::Sender<Request>,
     epoch: watch::Receiver<Epoch>,
+    leader: Option<watch::Receiver<Option<String>>>,
     sessions: Arc<AtomicU64>,
 }
 
@@ -43,8 +44,32 @@ impl Pending {
 }
 
 impl Handle {
-    pub(super) fn new(requests: mpsc::Sender<Request>, epoch: watch::Receiver<Epoch>) -> Self {
-        Self { requests, epoch, sessions: Arc::default() }
+    pub(super) fn new(
+        requests: mpsc::Sender<Request>,
+        epoch: watch::Receiver<Epoch>,
+        leader: Option<watch::Receiver<Option<String>>>,
+    ) -> Self {
+        Self { requests, epoch, leader, sessions: Arc::default() }
+    }
+
+    /// Whether this controller leads.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Elsewhere`] if it follows.
+    pub fn leads(&self) -> Result<(), Error> {
+        match &self.leader {
+            Some(leader) if *self.epoch.borrow() == Epoch::default() => {
+                Err(Error::Elsewhere { leader: leader.borrow().clone() })
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The epoch under which this controller leads, and its changes; the default while it does not.
+    #[must_use]
+    pub fn epochs(&self) -> watch::Receiver<Epoch> {
+        self.epoch.clone()
     }
 
     /// Hands over an input; waits only for room, not for the outcome.
@@ -77,7 +102,7 @@ impl Handle {
         // A caller that no longer waits needs no answer.
         let look = Box::new(move |world: &World| drop(seen.send(look(world))));
         self.requests.send(Request::Read(look)).await.map_err(|_| Error::Stopped)?;
-        value.await.map_err(|_| Error::Stopped)
+        value.await.map_err(|_| self.leads().err().unwrap_or(Error::Stopped))
     }
 
     /// A job's events with a sequence number above `after`, oldest first.

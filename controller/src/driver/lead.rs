@@ -3,9 +3,12 @@
 //! A failed commit leaves a world that runs ahead of the store: it is thrown
 //! away and loaded anew, and every session begins anew with it.
 
+use std::sync::Arc;
+
 use model::Epoch;
 use planner::World;
 use store::{Kind, Store, record};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, Waiting};
@@ -15,14 +18,75 @@ use super::{Driver, Error, Stepped, now};
 /// How often one input may be stepped in all.
 const TRIES: u32 = 3;
 
+/// What became of a batch in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Applied {
+    Yes,
+    No,
+    Unknown,
+}
+
 impl<S: Store> Driver<S> {
-    /// Becomes the leader.
-    pub(super) async fn campaign(&mut self) -> Result<(), Error> {
-        self.epoch = self.store.campaign().await.map_err(Error::store)?;
+    /// Becomes the leader; where another leads, what is asked meanwhile is refused.
+    pub(super) async fn campaign(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        let shared = self.config.leader.clone();
+        let epoch = {
+            let mut campaign = std::pin::pin!(self.store.campaign());
+            loop {
+                let request = tokio::select! {
+                    biased; // stop wins: another may lead for ever
+                    () = stop.cancelled() => return Err(Error::Stopped),
+                    led = &mut campaign => break led.map_err(Error::store)?,
+                    request = self.inbox.recv(), if shared.is_some() => request,
+                };
+                match request {
+                    Some(request) => request.refuse(&elsewhere(shared.as_ref())),
+                    None => return Err(Error::Stopped),
+                }
+            }
+        };
+        self.epoch = epoch;
         self.seq = 0;
         self.epochs.send_replace(self.epoch);
         tracing::info!(epoch = %self.epoch, "leads");
         Ok(())
+    }
+
+    /// Follows until this controller leads, and has loaded what the store remembers.
+    pub(super) async fn follow(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        loop {
+            let led = match self.campaign(stop).await {
+                Ok(()) => self.reload().await,
+                Err(error) => Err(error),
+            };
+            let Err(error) = led else {
+                self.pause.reset();
+                return Ok(());
+            };
+            self.epochs.send_replace(Epoch::default());
+            if matches!(error, Error::Stopped) {
+                return Err(error);
+            }
+            tracing::error!(error = %crate::api::chain(&error), "the store is in trouble; trying again");
+            let pause = self.pause.pause();
+            self.refuse_for(pause, stop, &error).await?;
+        }
+    }
+
+    /// Forgets what only the leader may say. Sessions end, and begin anew with whoever leads.
+    pub(super) fn step_down(&mut self, reason: &store::Error) {
+        tracing::warn!(epoch = %self.epoch, %reason, "leads no more");
+        self.epochs.send_replace(Epoch::default());
+        self.world = World::new(self.config.policy.clone(), now());
+        self.events = EventCache::default();
+        self.wake = None;
+        self.agents.close_all();
+        self.changes.touch_all();
+    }
+
+    /// What a controller that does not lead says.
+    pub(super) fn elsewhere(&self) -> Error {
+        elsewhere(self.config.leader.as_ref())
     }
 
     /// Throws the world away and loads what the store remembers.
@@ -53,7 +117,13 @@ impl<S: Store> Driver<S> {
         loop {
             let (epoch, seq) = (self.epoch, self.seq + 1);
             tracing::warn!(%epoch, seq, error = %error, kind = ?error.kind(), "a commit failed; loading anew");
-            let retry = self.may_retry(&error)?;
+            let retry = match self.may_retry(&error) {
+                Ok(retry) => retry,
+                Err(deposed) => {
+                    self.refuse_all(batch);
+                    return Err(deposed);
+                }
+            };
             let refusal = Error::store(error);
             let applied = self.lead_anew(retry, (epoch, seq), stop).await?;
             let waiting = std::mem::take(&mut batch.waiting);
@@ -76,9 +146,9 @@ impl<S: Store> Driver<S> {
     /// Whether the failure is one of leadership, so that stepping again helps.
     fn may_retry(&self, error: &store::Error) -> Result<bool, Error> {
         match error.kind() {
-            Kind::Fenced if !self.config.lead_again => {
+            Kind::Fenced if self.config.leader.is_some() => {
                 let told = store::Error::new(Kind::Fenced, error.to_string());
-                Err(Error::Deposed(std::sync::Arc::new(told)))
+                Err(Error::Deposed(Arc::new(told)))
             }
             Kind::Fenced | Kind::Unknown => Ok(true),
             Kind::Corrupt | Kind::Newer | Kind::Full | Kind::InUse | Kind::Io => Ok(false),
@@ -93,11 +163,16 @@ impl<S: Store> Driver<S> {
         campaign: bool,
         doubt: (Epoch, u64),
         stop: &CancellationToken,
-    ) -> Result<bool, Error> {
+    ) -> Result<Applied, Error> {
+        if campaign && self.config.leader.is_some() {
+            // Another may lead already: who asks must look for it.
+            self.epochs.send_replace(Epoch::default());
+        }
         loop {
             let pause = self.pause.pause();
-            let failed = match self.try_lead_anew(campaign, doubt).await {
+            let failed = match self.try_lead_anew(campaign, doubt, stop).await {
                 Ok(applied) => {
+                    self.epochs.send_replace(self.epoch);
                     self.agents.close_all();
                     self.changes.touch_all();
                     // A store in trouble is not hammered.
@@ -106,25 +181,49 @@ impl<S: Store> Driver<S> {
                     }
                     return Ok(applied);
                 }
+                Err(Error::Stopped) => return Err(Error::Stopped),
                 Err(failed) => failed,
             };
-            tracing::error!(error = %failed, "the store is in trouble; trying again");
+            if self.config.leader.is_some() {
+                self.epochs.send_replace(Epoch::default());
+            }
+            tracing::error!(error = %crate::api::chain(&failed), "the store is in trouble; trying again");
             self.refuse_for(pause, stop, &failed).await?;
         }
     }
 
-    async fn try_lead_anew(&mut self, campaign: bool, doubt: (Epoch, u64)) -> Result<bool, Error> {
+    async fn try_lead_anew(
+        &mut self,
+        campaign: bool,
+        doubt: (Epoch, u64),
+        stop: &CancellationToken,
+    ) -> Result<Applied, Error> {
         if campaign {
             // First, so that a commit still in flight cannot land after the look below.
-            self.campaign().await?;
+            self.campaign(stop).await?;
         }
         let last = self.store.last_batch().await.map_err(Error::store)?;
         self.reload().await?;
-        let applied = last == Some(doubt);
-        if applied && !campaign {
+        let applied = match last {
+            Some(last) if last == doubt => Applied::Yes,
+            // Another led meanwhile, and wrote over the answer.
+            Some((epoch, _)) if epoch > doubt.0 => Applied::Unknown,
+            Some(_) | None => Applied::No,
+        };
+        if applied == Applied::Yes && !campaign {
             self.seq = doubt.1;
         }
         Ok(applied)
+    }
+
+    /// Nothing of the batch is known to be saved, and nothing of it will be.
+    fn refuse_all(&self, batch: Batch) {
+        let error = self.elsewhere();
+        for waiting in batch.waiting {
+            // A caller that went away needs no answer.
+            let _ = waiting.waiter.send(Err(error.clone()));
+        }
+        batch.later.into_iter().for_each(|request| request.refuse(&error));
     }
 
     async fn refuse_for(
@@ -149,13 +248,13 @@ impl<S: Store> Driver<S> {
     }
 
     /// Answers one caller of the failed batch, or steps its input again.
-    fn settle(&mut self, batch: &mut Batch, waiting: Waiting, applied: bool, retry: bool, error: &Error) {
+    fn settle(&mut self, batch: &mut Batch, waiting: Waiting, applied: Applied, retry: bool, error: &Error) {
         let Waiting { waiter, reply, again, tries } = waiting;
-        let outcome = if applied {
+        let outcome = if applied == Applied::Yes {
             Ok(Stepped { reply, epoch: self.epoch })
         } else {
             match again {
-                Some(input) if retry && tries + 1 < TRIES => {
+                Some(input) if retry && applied == Applied::No && tries + 1 < TRIES => {
                     return self.take_input(batch, input, waiter, tries + 1);
                 }
                 Some(_) => Err(error.clone()),
@@ -165,4 +264,13 @@ impl<S: Store> Driver<S> {
         // A caller that went away needs no answer.
         let _ = waiter.send(outcome);
     }
+}
+
+/// Why a driver stopped leading that nobody has told so.
+pub(super) fn lost() -> Error {
+    Error::Deposed(Arc::new(store::Error::new(Kind::Fenced, "the lease of the lead has run out")))
+}
+
+fn elsewhere(leader: Option<&watch::Receiver<Option<String>>>) -> Error {
+    Error::Elsewhere { leader: leader.and_then(|leader| leader.borrow().clone()) }
 }

@@ -38,14 +38,14 @@ pub struct Config {
     pub policy: Policy,
     /// Most records of one commit; a batch is split between inputs beyond it.
     pub most_writes: usize,
-    /// Whether to lead again after another controller took over. False where
-    /// controllers share a store: then losing the lead ends the driver.
-    pub lead_again: bool,
+    /// Where controllers share the store: the address of the one that leads, as far as this one has seen. Such a
+    /// driver refuses what it is asked until it leads, and after another took over.
+    pub leader: Option<watch::Receiver<Option<String>>>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { policy: Policy::default(), most_writes: 512, lead_again: true }
+        Self { policy: Policy::default(), most_writes: 512, leader: None }
     }
 }
 
@@ -72,7 +72,8 @@ pub struct Driver<S> {
 }
 
 impl<S: Store> Driver<S> {
-    /// Becomes the leader and loads what the store remembers.
+    /// Becomes the leader and loads what the store remembers; where controllers share the store, [`Driver::run`]
+    /// does so.
     ///
     /// # Errors
     ///
@@ -85,7 +86,7 @@ impl<S: Store> Driver<S> {
     ) -> Result<(Self, Handle), Error> {
         let (sender, inbox) = mpsc::channel(INBOX);
         let epochs = watch::Sender::new(Epoch::default());
-        let handle = Handle::new(sender, epochs.subscribe());
+        let handle = Handle::new(sender, epochs.subscribe(), config.leader.clone());
         let mut driver = Self {
             world: World::new(config.policy.clone(), now()),
             config,
@@ -100,31 +101,61 @@ impl<S: Store> Driver<S> {
             epochs,
             pause: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
         };
-        driver.campaign().await?;
-        driver.reload().await?;
+        if driver.config.leader.is_none() {
+            driver.campaign(&CancellationToken::new()).await?;
+            driver.reload().await?;
+        }
         Ok((driver, handle))
     }
 
-    /// Takes turns until `stop`, or until the last handle is gone.
+    /// Takes turns until `stop`, or until the last handle is gone; then hands the lead over.
     ///
     /// # Errors
     ///
-    /// [`Error::Deposed`] if another controller leads and this one must not
-    /// lead again.
+    /// [`Error`] if the store is in trouble that does not pass.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
+        let ended = loop {
+            if self.config.leader.is_some()
+                && let Err(error) = self.follow(&stop).await
+            {
+                break Err(error);
+            }
+            match self.lead(&stop).await {
+                Err(Error::Deposed(reason)) if self.config.leader.is_some() => self.step_down(&reason),
+                ended => break ended,
+            }
+        };
+        self.epochs.send_replace(Epoch::default());
+        self.store.resign().await;
+        match ended {
+            Err(Error::Stopped) => Ok(()),
+            ended => ended,
+        }
+    }
+
+    /// Takes turns for as long as this controller leads.
+    async fn lead(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         let mut requests = Vec::with_capacity(TURN);
+        let mut over = Box::pin(self.store.lead_over());
         loop {
             let wake = self.sleep();
             let taken = tokio::select! {
-                biased; // stop wins; time that passed is looked at in every turn, so a busy inbox cannot starve it
+                biased; // stop wins, then the loss of the lead; time that passed is looked at in every turn, so a busy inbox cannot starve it
                 () = stop.cancelled() => return Ok(()),
+                () = &mut over => return Err(lead::lost()),
                 taken = self.inbox.recv_many(&mut requests, TURN) => Some(taken),
                 () = tokio::time::sleep(wake) => None,
             };
             if taken == Some(0) {
                 return Ok(());
             }
-            self.turn(&mut requests, &stop).await?;
+            // A process that was paused finds its inbox full before its timers.
+            if !self.store.still_leads() {
+                let error = self.elsewhere();
+                requests.drain(..).for_each(|request| request.refuse(&error));
+                return Err(lead::lost());
+            }
+            self.turn(&mut requests, stop).await?;
         }
     }
 

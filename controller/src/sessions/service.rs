@@ -51,6 +51,7 @@ impl Agents for Sessions {
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
         let node = agent(&request)?;
+        self.driver.leads()?;
         let (out, outbound) = mpsc::channel(OUTBOUND);
         let session = Session::new(self.clone(), node, request.into_inner(), out);
         self.tasks.spawn("session", session.run(self.tasks.stop_token()));
@@ -62,6 +63,7 @@ impl Agents for Sessions {
         request: Request<Streaming<v1::LogChunk>>,
     ) -> Result<Response<Self::PushLogsStream>, Status> {
         let node = agent(&request)?;
+        self.driver.leads()?;
         let (out, outbound) = mpsc::channel(OUTBOUND);
         let push = push::Push::new(self.logs.clone(), self.driver.clone(), node, request.into_inner(), out);
         self.tasks.spawn("log push", push.run(self.tasks.stop_token()));

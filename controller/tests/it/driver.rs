@@ -10,6 +10,7 @@ use model::{Epoch, JobId};
 use planner::{Input, Reply};
 use runtime::Tasks;
 use store::{Batch, Kind, Memory, Store};
+use tokio::sync::watch;
 
 use crate::support::{job, within};
 
@@ -46,6 +47,10 @@ impl Faulty {
 impl Store for Faulty {
     async fn campaign(&mut self) -> Result<Epoch, store::Error> {
         self.inner.campaign().await
+    }
+
+    async fn begin(&mut self, incarnation: u64) -> Result<Epoch, store::Error> {
+        self.inner.begin(incarnation).await
     }
 
     async fn load(&mut self, prefix: &str) -> Result<Vec<(String, Vec<u8>)>, store::Error> {
@@ -183,14 +188,20 @@ async fn a_fenced_driver_leads_again_where_it_may() {
 }
 
 #[tokio::test]
-async fn a_fenced_driver_steps_down_where_it_must() {
+async fn a_fenced_driver_that_shares_its_store_steps_down_and_refuses_until_it_leads_again() {
     let store = Faulty::new([Fault::Fenced]);
-    let (driver, handle) = open(store, Config { lead_again: false, ..Config::default() }).await;
+    let (told, leader) = watch::channel(Some("https://other".to_owned()));
+    let (driver, handle) = open(store, Config { leader: Some(leader), ..Config::default() }).await;
     let tasks = Tasks::new();
-    let run = tasks.spawn("driver", driver.run(tasks.stop_token()));
+    let mut epochs = handle.epochs();
+    tasks.spawn("driver", driver.run(tasks.stop_token()));
+    let led = *within(epochs.wait_for(|epoch| epoch.term > 0)).await.unwrap();
     let refused = within(handle.step(submit("one"))).await.unwrap_err();
-    assert!(matches!(refused, Error::Stopped), "{refused:?}");
-    assert!(matches!(within(run).await.unwrap(), Err(Error::Deposed(_))));
+    assert!(matches!(&refused, Error::Elsewhere { leader: Some(leader) } if leader == "https://other"), "{refused:?}");
+    within(epochs.wait_for(|epoch| *epoch > led)).await.unwrap();
+    assert!(job_ids(&handle).await.is_empty(), "what was refused was not done");
+    accepted(&handle, "one").await;
+    drop(told);
 }
 
 #[tokio::test]

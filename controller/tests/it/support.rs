@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use controller::driver;
-use controller::server::{Config, Controller};
+use controller::server::{Config, Controller, Listening};
 use model::{
     Body, DeviceKind, Job, JobId, JobName, Output, Retries, Runtime, Stage, StageKind, StageName, Task, TaskShape,
     TaskState, Timestamp,
@@ -61,13 +61,14 @@ impl Cluster {
         let local = [IpAddr::V4(Ipv4Addr::LOCALHOST)];
         let config = Config {
             state_dir: dir.path().to_owned(),
-            listen: "127.0.0.1:0".parse().unwrap(),
             identity: authority.issue(Role::Controller, "c", &local, 1).unwrap(),
             authority: Some(Authority::load(&pki).unwrap()),
             driver: driver::Config::default(),
             agent_wait,
+            memory: controller::memory::Memory::Alone("memory"),
         };
-        let controller = Controller::start(config, store).await.unwrap();
+        let listening = Listening::on("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let controller = Controller::start(config, listening, store).await.unwrap();
         Self { dir, authority, controller }
     }
 

@@ -11,6 +11,8 @@ mod client;
 mod commands;
 mod control_plane_killed;
 mod engines;
+#[path = "../../../store/tests/common/etcd.rs"]
+mod etcd;
 mod launchers;
 mod mixed_kills;
 mod names;
@@ -21,6 +23,7 @@ mod resume;
 mod screens;
 mod services;
 mod set_aside;
+mod several_controllers;
 mod terminal;
 mod tour;
 mod unreachable;

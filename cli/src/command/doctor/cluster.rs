@@ -24,6 +24,7 @@ pub(super) async fn all(mut client: Client) -> (Option<Vec<v1::NodeView>>, Vec<C
     let took = began.elapsed();
     let mut checks = vec![version(&status, took.as_millis())];
     checks.extend(clock(status.now_ms, began_ms, now_ms()));
+    checks.extend(store(&status));
     let nodes = match client.nodes.list(v1::ListNodesRequest {}).await {
         Ok(reply) => reply.into_inner().nodes,
         Err(status) => {
@@ -46,6 +47,21 @@ fn version(status: &v1::StatusReply, ms: u128) -> Check {
     }
     let told = format!("it has version {}, this program {own}", status.version);
     Check::new(Verdict::Warn, "controller", told).next("install the same version on all computers")
+}
+
+/// Where the controller remembers, and what is wrong with that.
+fn store(status: &v1::StatusReply) -> Vec<Check> {
+    // A controller that does not say.
+    if status.store.is_empty() {
+        return Vec::new();
+    }
+    if status.alarms.is_empty() {
+        return vec![Check::ok("store", status.store.clone())];
+    }
+    let alarm = |alarm: &v1::Alarm| {
+        Check::new(Verdict::Fail, "store", alarm.message.clone()).of(&alarm.code).next(alarm.hint.clone())
+    };
+    status.alarms.iter().map(alarm).collect()
 }
 
 /// Compares the controller's clock with this computer's before and after the question.
