@@ -104,7 +104,9 @@ impl Run {
         let address = etcd::advertised(self.advertise.clone(), listening.address())?;
         runtime::tls::install_provider();
         let (store, keeper) = self.etcd.open(address)?;
-        let driver = driver::Config { leader: Some(store.leader()), ..driver::Config::default() };
+        // So that what is saved together mostly fits one of etcd's transactions.
+        let most_writes = 90;
+        let driver = driver::Config { leader: Some(store.leader()), most_writes, ..driver::Config::default() };
         let sight = keeper.sight();
         let keeping = Tasks::new();
         keeping.spawn("keeper", keeper.run(keeping.stop_token().cancelled_owned()));
