@@ -20,6 +20,11 @@ struct Lab {
 impl Lab {
     /// A converted checkpoint of TP 2 x PP 2.
     fn new() -> Self {
+        Self::dealt(&[])
+    }
+
+    /// The same, with layers dealt in another way.
+    fn dealt(flags: &[&str]) -> Self {
         let lab = Self { dir: tempfile::tempdir().unwrap() };
         let (hf, save) = (lab.dir.path().join("hf"), lab.save());
         write_model(&hf, &small_shape(), 3, 2);
@@ -27,6 +32,7 @@ impl Lab {
             .args(["--load-model-type", "hf", "--save-model-type", "mg", "--params-dtype", "bf16", "--add-qkv-bias"])
             .args(["--target-tensor-parallel-size", "2", "--target-pipeline-parallel-size", "2"])
             .args([Path::new("--load-dir"), &hf, Path::new("--save-dir"), &save])
+            .args(flags)
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
@@ -180,4 +186,29 @@ fn what_is_no_checkpoint_is_refused_with_a_next_step() {
     assert!(refused(dir.path(), &[]).contains("only checkpoints in Megatron's torch format"));
     let lab = Lab::new();
     assert!(refused(&lab.save(), &["--iteration", "5"]).contains("holds no iteration 5"));
+}
+
+#[test]
+fn how_layers_are_dealt_is_told_from_the_shards_themselves() {
+    let table: [(&[&str], u64, &[u64]); 4] = [
+        (&[], 1, &[2, 2]),
+        (&["--num-layer-list", "3,1"], 1, &[3, 1]),
+        (&["--num-layers-per-virtual-pipeline-stage", "1"], 2, &[2, 2]),
+        (&["--noop-layers", "0,1"], 1, &[1, 3]),
+    ];
+    for (flags, chunks, layers) in table {
+        let lab = Lab::dealt(flags);
+        let seen = lab.inspect(&["--verify", "--tp", "2", "--pp", "2"]);
+        assert_eq!(seen["complete"], true, "{flags:?}: {seen}");
+        assert_eq!(seen["virtual_stages"], chunks, "{flags:?}");
+        assert_eq!(seen["layers"], serde_json::json!(layers), "{flags:?}");
+        assert_eq!(seen["load"]["possible"], true, "{flags:?}");
+    }
+    // A stage of another run: every shard is whole, but together they are not the model.
+    let (lab, other) = (Lab::dealt(&["--num-layer-list", "3,1"]), Lab::dealt(&["--num-layer-list", "1,3"]));
+    for rank in ["mp_rank_00_001", "mp_rank_01_001"] {
+        fs::copy(other.shard(rank), lab.shard(rank)).unwrap();
+    }
+    let seen = lab.inspect(&[]);
+    assert!(problem(&seen).contains("hold 6 layers; their model has 4"), "{seen}");
 }
