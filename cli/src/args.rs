@@ -6,9 +6,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    CancelArgs, CkptArgs, CompletionArgs, CordonArgs, DescribeArgs, DoctorArgs, DrainArgs, EngineArgs, EventsArgs,
-    FollowArgs, JobArgs, LoginArgs, LogsArgs, ManArgs, NodesArgs, PlanArgs, PsArgs, RestartArgs, RunArgs, SubmitArgs,
-    TopArgs, UncordonArgs, VersionArgs, WaitArgs,
+    CancelArgs, CkptArgs, CompletionArgs, CordonArgs, DatasetArgs, DescribeArgs, DoctorArgs, DrainArgs, EngineArgs,
+    EventsArgs, FollowArgs, JobArgs, LoginArgs, LogsArgs, ManArgs, NodesArgs, PlanArgs, PsArgs, RestartArgs, RunArgs,
+    SubmitArgs, TopArgs, UncordonArgs, VersionArgs, WaitArgs,
 };
 use crate::dev::{DevArgs, SessionArgs};
 use crate::{output, text};
@@ -81,6 +81,8 @@ pub(crate) enum Command {
     Doctor(DoctorArgs),
     /// Checkpoints
     Ckpt(CkptArgs),
+    /// Token files
+    Dataset(DatasetArgs),
     /// Converts weights here, without a controller; all arguments are qctl-convert's
     #[command(disable_help_flag = true)]
     Convert(EngineArgs),

@@ -6,7 +6,7 @@ use model::{Deal, Dtype, Parallel, Retries};
 
 use crate::origin::Origin;
 use crate::problem::Problem;
-pub use crate::words::{Convention, Device, Granularity, Launcher, Method, Resume, Storage};
+pub use crate::words::{Convention, Device, Granularity, Handler, Launcher, Method, Resume, Storage};
 
 /// One pipeline, as [`crate::parse`] let it pass.
 ///
@@ -120,14 +120,48 @@ pub struct Preprocess {
     pub output_prefix: String,
     /// Threads of each task, 1 to 1024.
     pub workers: u32,
+    /// How texts are made of rows.
+    pub handler: Handler,
     /// Columns, at least one.
     pub json_keys: Vec<String>,
     /// Whether each document ends with the end-of-text token.
     pub append_eod: bool,
     /// Documents of this many tokens and more are left out.
     pub seq_length: Option<u64>,
+    /// Documents are filled up to a multiple of so many tokens, 1 to 2^24.
+    pub pad_to_multiple_of: u64,
+    /// Whether chats are packed into rows of `seq_length`, which is there then.
+    pub pack: bool,
     /// Tasks asked for, 1 to 4096; one per agent where absent.
     pub shards: Option<u32>,
+}
+
+impl Preprocess {
+    /// Columns that a row must have.
+    #[must_use]
+    pub fn columns(&self) -> Vec<&str> {
+        match self.handler {
+            Handler::Pretrain => self.json_keys.iter().map(String::as_str).collect(),
+            Handler::AlpacaPretrain => Vec::new(),
+            Handler::AlpacaInstruction => vec!["instruction", "input", "output"],
+        }
+    }
+
+    /// Names of the pairs of files, as they stand between prefix and `_document`.
+    #[must_use]
+    pub fn outputs(&self) -> Vec<&str> {
+        match self.handler {
+            Handler::Pretrain | Handler::AlpacaPretrain => self.json_keys.iter().map(String::as_str).collect(),
+            Handler::AlpacaInstruction => vec!["packed_input_ids", "packed_attention_mask", "packed_labels"],
+        }
+    }
+
+    /// Whether texts of several columns decide about each other, fifty rows at
+    /// a time: what is too long in one is left out of all.
+    #[must_use]
+    pub fn is_grouped(&self) -> bool {
+        self.handler == Handler::Pretrain && self.json_keys.len() > 1 && self.seq_length.is_some()
+    }
 }
 
 /// Training ranks.

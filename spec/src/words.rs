@@ -70,6 +70,19 @@ pub enum Convention {
     V2,
 }
 
+/// How texts are made of rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Handler {
+    /// Each column is a text.
+    #[default]
+    Pretrain,
+    /// Instruction, input and output in one text: `AlpacaPretrainHandler`.
+    AlpacaPretrain,
+    /// A chat of one turn: `AlpacaStyleInstructionHandler --prompt-type qwen`.
+    AlpacaInstruction,
+}
+
 /// Type of converted tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::encode::Tokenizer;
 use crate::error::Error;
 use crate::index::{Index, Pair};
-use crate::input::{Format, ParquetFile, Slice, Source, count_rows};
+use crate::input::{Format, ParquetFile, Slice, Source, SourceFile};
 
 /// Below it the whole input is hashed, in bytes.
 const FULL_DIGEST: u64 = 2 << 30;
@@ -19,12 +19,14 @@ const MAX_GROUPS: usize = 100_000;
 pub struct InputInfo {
     pub format: Format,
     pub files: Vec<std::path::PathBuf>,
-    /// `None` for jsonl, unless counting was asked for.
+    /// `None` but for parquet, unless counting was asked for.
     pub rows: Option<u64>,
     /// Parquet only, over all files.
     pub row_groups: Vec<RowGroup>,
     pub columns: Vec<ColumnInfo>,
     pub bytes: u64,
+    /// Whether it can be cut by bytes.
+    pub byte_slices: bool,
     pub digest: Digest,
 }
 
@@ -36,7 +38,7 @@ pub struct RowGroup {
     pub bytes: u64,
 }
 
-/// One column: parquet only.
+/// One column; its type of parquet only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnInfo {
     pub name: String,
@@ -64,7 +66,7 @@ pub struct TokenizerInfo {
 }
 
 /// What a checked pair holds.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct PairInfo {
     pub sequences: u64,
     pub documents: u64,
@@ -73,6 +75,8 @@ pub struct PairInfo {
     pub shortest: u64,
     pub longest: u64,
     pub mean: f64,
+    /// How many sequences have 0, 1, 2..=3, 4..=7, ... ids; no zeros at the end.
+    pub histogram: Vec<u64>,
 }
 
 /// Looks at `source`; jsonl rows are counted only if `count`.
@@ -81,6 +85,7 @@ pub struct PairInfo {
 ///
 /// If a file cannot be read or is damaged.
 pub fn describe_input(source: &Source, count: bool, max_row: usize) -> Result<InputInfo, Error> {
+    source.check_columns()?;
     let mut info = InputInfo {
         format: source.format(),
         files: source.paths().map(Path::to_owned).collect(),
@@ -88,6 +93,7 @@ pub fn describe_input(source: &Source, count: bool, max_row: usize) -> Result<In
         row_groups: Vec::new(),
         columns: Vec::new(),
         bytes: source.size(),
+        byte_slices: source.has_byte_slices(),
         digest: digest(source)?,
     };
     match source.format() {
@@ -105,14 +111,13 @@ pub fn describe_input(source: &Source, count: bool, max_row: usize) -> Result<In
                 }
             }
         }
-        Format::Jsonl if count => {
-            let mut rows = 0;
-            for file in source.files() {
-                rows += count_rows(file, max_row)?;
+        Format::Jsonl | Format::Csv | Format::Text | Format::Arrow => {
+            let columns = source.files().first().map(SourceFile::columns).transpose()?.unwrap_or_default();
+            info.columns = columns.into_iter().map(|name| ColumnInfo { name, kind: String::new() }).collect();
+            if count {
+                info.rows = Some(source.count_rows(max_row)?);
             }
-            info.rows = Some(rows);
         }
-        Format::Jsonl => {}
     }
     Ok(info)
 }
@@ -144,7 +149,16 @@ pub fn describe_pair(prefix: &Path) -> Result<PairInfo, Error> {
     // Exact up to 2^53 ids, far beyond any disk.
     #[allow(clippy::cast_precision_loss)]
     let mean = if index.sequences() == 0 { 0.0 } else { lengths.total as f64 / index.sequences() as f64 };
+    let mut histogram = Vec::new();
+    index.each_length(&mut |length| {
+        let bucket = (u64::BITS - length.leading_zeros()) as usize;
+        if histogram.len() <= bucket {
+            histogram.resize(bucket + 1, 0);
+        }
+        histogram[bucket] += 1;
+    })?;
     Ok(PairInfo {
+        histogram,
         sequences: index.sequences(),
         documents: index.documents(),
         tokens: lengths.total,

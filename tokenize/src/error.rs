@@ -1,7 +1,7 @@
 //! Why a file could not be turned into tokens.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why the engine stopped.
 ///
@@ -15,11 +15,13 @@ pub enum Error {
     NoInput { path: PathBuf },
     #[error("`{}` is neither a file nor a directory", path.display())]
     NotAFile { path: PathBuf },
-    #[error("`{}` holds no .parquet, .jsonl or .json file", path.display())]
+    #[error("`{}` holds no data file", path.display())]
     NothingToRead { path: PathBuf },
-    #[error("`{}` mixes parquet and jsonl files", path.display())]
-    MixedFormats { path: PathBuf },
-    #[error("`{}` has a format that is not supported yet: `{extension}`", path.display())]
+    #[error("`{}` mixes {first} and {other} files", path.display())]
+    MixedFormats { path: PathBuf, first: &'static str, other: &'static str },
+    #[error("`{}` {what}, other than `{}`", path.display(), first.display())]
+    Columns { path: PathBuf, what: String, first: PathBuf },
+    #[error("`{}` has a format that is not supported: `{extension}`", path.display())]
     Format { path: PathBuf, extension: String },
     #[error("`{}` is an HTML page, not {wanted}", path.display())]
     HtmlPage { path: PathBuf, wanted: &'static str },
@@ -29,8 +31,12 @@ pub enum Error {
     NotParquet { path: PathBuf, what: &'static str },
     #[error("`{}` is a damaged parquet file: {what}", path.display())]
     Parquet { path: PathBuf, what: String },
+    #[error("`{}` is damaged: {what}", path.display())]
+    Damaged { path: PathBuf, what: String },
     #[error("`{}` has no column `{key}`; it has {have}", path.display())]
     NoColumn { path: PathBuf, key: String, have: String },
+    #[error("no row of `{}` has a value in `{key}`", path.display())]
+    NeverThere { path: PathBuf, key: String },
     #[error("column `{key}` of `{}` holds {found}, not text", path.display())]
     ColumnType { path: PathBuf, key: String, found: String },
     #[error("row {row} of `{}` has a null in `{key}`", path.display())]
@@ -43,8 +49,6 @@ pub enum Error {
     Json { path: PathBuf, line: u64, what: String },
     #[error("line {line} of `{}` {what}", path.display())]
     Field { path: PathBuf, line: u64, what: FieldFault },
-    #[error("`{}` is one JSON array, not one object a line", path.display())]
-    JsonArray { path: PathBuf },
     #[error("`{}` begins with a byte order mark", path.display())]
     ByteOrderMark { path: PathBuf },
     #[error("`{}` has no rows", path.display())]
@@ -95,6 +99,15 @@ impl Error {
     pub(crate) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { doing, path, source }
+    }
+
+    /// Wraps a fault in reading `path`: the system's, or that of its content.
+    pub(crate) fn reading(path: &Path) -> impl FnOnce(io::Error) -> Self + use<> {
+        let path = path.to_owned();
+        move |source| match source.raw_os_error() {
+            Some(_) => Self::Io { doing: "read", path, source },
+            None => Self::Damaged { path, what: source.to_string() },
+        }
     }
 
     /// Wraps what the index of `path` got wrong.

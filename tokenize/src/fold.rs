@@ -11,6 +11,8 @@ pub(crate) const GROUP_ROWS: usize = 50;
 pub(crate) struct Encoded {
     pub(crate) keys: Vec<KeyIds>,
     pub(crate) rows: u64,
+    /// A bit for each column that had a value.
+    pub(crate) present: u32,
     /// The texts, in bytes.
     pub(crate) text_bytes: u64,
     /// What was read for it, in bytes.
@@ -41,21 +43,34 @@ pub(crate) struct Fold {
     writers: Vec<PairWriter>,
     /// Sequences of this length or more are left out.
     limit: Option<i32>,
-    group: Vec<KeyIds>,
+    /// Several keys whose texts decide about each other.
+    grouped: Option<Grouped>,
     skipped: u64,
 }
 
+/// The rows that are looked at together.
+#[derive(Debug)]
+struct Grouped {
+    keys: Vec<KeyIds>,
+    /// A group also ends after each so many rows.
+    stretch: u64,
+    /// Rows since then.
+    rows: u64,
+}
+
 impl Fold {
-    pub(crate) fn new(writers: Vec<PairWriter>, limit: Option<i32>) -> Self {
-        let group = vec![KeyIds::default(); writers.len()];
-        Self { writers, limit, group, skipped: 0 }
+    /// `grouped` where each key has texts of its own: rows in one stretch.
+    pub(crate) fn new(writers: Vec<PairWriter>, limit: Option<i32>, grouped: Option<u64>) -> Self {
+        let keys = vec![KeyIds::default(); writers.len()];
+        let grouped = grouped.map(|stretch| Grouped { keys, stretch, rows: 0 });
+        Self { writers, limit, grouped, skipped: 0 }
     }
 
     /// Takes the next rows.
     pub(crate) fn take(&mut self, encoded: &Encoded) -> Result<(), Error> {
-        match (self.limit, self.writers.as_mut_slice()) {
-            (None, writers) => {
-                for (writer, key) in writers.iter_mut().zip(&encoded.keys) {
+        match (self.limit, &self.grouped) {
+            (None, _) => {
+                for (writer, key) in self.writers.iter_mut().zip(&encoded.keys) {
                     writer.write_ids(&key.bytes)?;
                     for &length in key.lengths.iter().filter(|&&length| length != NO_DOCUMENT) {
                         writer.add_sequence(length)?;
@@ -64,14 +79,14 @@ impl Fold {
                 }
                 Ok(())
             }
-            (Some(limit), [writer]) => {
-                for key in &encoded.keys {
+            (Some(limit), None) => {
+                for (writer, key) in self.writers.iter_mut().zip(&encoded.keys) {
                     let keep: Vec<bool> = key.lengths.iter().map(|&length| length < limit).collect();
                     self.skipped += write_kept(writer, key, &keep)?;
                 }
                 Ok(())
             }
-            (Some(limit), _) => self.take_grouped(encoded, limit),
+            (Some(limit), Some(_)) => self.take_grouped(encoded, limit),
         }
     }
 
@@ -93,14 +108,22 @@ impl Fold {
         let rows = encoded.keys.first().map_or(0, |key| key.lengths.len());
         let mut at = vec![0; encoded.keys.len()];
         for row in 0..rows {
-            for ((group, key), at) in self.group.iter_mut().zip(&encoded.keys).zip(&mut at) {
+            let Some(grouped) = &mut self.grouped else {
+                return Ok(());
+            };
+            for ((group, key), at) in grouped.keys.iter_mut().zip(&encoded.keys).zip(&mut at) {
                 let length = key.lengths[row];
                 let size = byte_length(length);
                 group.lengths.push(length);
                 group.bytes.extend_from_slice(&key.bytes[*at..*at + size]);
                 *at += size;
             }
-            if self.group.first().is_some_and(|group| group.lengths.len() == GROUP_ROWS) {
+            grouped.rows += 1;
+            let over = grouped.rows == grouped.stretch;
+            if over {
+                grouped.rows = 0;
+            }
+            if over || grouped.keys.first().is_some_and(|group| group.lengths.len() == GROUP_ROWS) {
                 self.flush_group(limit)?;
             }
         }
@@ -108,14 +131,17 @@ impl Fold {
     }
 
     fn flush_group(&mut self, limit: i32) -> Result<(), Error> {
+        let Some(Grouped { keys, .. }) = &mut self.grouped else {
+            return Ok(());
+        };
         let mut long = [false; GROUP_ROWS];
-        for key in &self.group {
+        for key in &*keys {
             let texts = key.lengths.iter().filter(|&&length| length != NO_DOCUMENT);
             for (position, _) in texts.enumerate().filter(|&(_, &length)| length >= limit) {
                 long[position] = true;
             }
         }
-        for (writer, key) in self.writers.iter_mut().zip(&mut self.group) {
+        for (writer, key) in self.writers.iter_mut().zip(keys) {
             let mut position = 0;
             let mut keep = Vec::with_capacity(key.lengths.len());
             for &length in &key.lengths {

@@ -12,8 +12,10 @@ impl Error {
             Self::NoInput { .. } => "check `--input`; relative paths are seen from the working directory",
             Self::NotAFile { .. } => "give a regular file, or a directory of them",
             Self::NothingToRead { .. } => "give a file, or a directory with data files directly in it",
-            Self::MixedFormats { .. } => "run the two formats one after the other, with two output prefixes",
-            Self::Format { .. } => "give .parquet, .jsonl or .json (one object a line); unpack compressed files first",
+            Self::MixedFormats { .. } => "run the formats one after the other, with an output prefix each",
+            Self::Format { .. } => {
+                "give .parquet, .jsonl, .json, .csv, .txt or .arrow; the text formats also as .gz or .zst"
+            }
             Self::HtmlPage { .. } => {
                 "the download URL should contain `resolve/main`, not `blob/main`: fetch the file again"
             }
@@ -23,20 +25,23 @@ impl Error {
             }
             Self::Parquet { .. } => "fetch the file again and compare its digest with the publisher's",
             Self::NoColumn { .. } => "name the text columns with `--json-keys`",
+            Self::NeverThere { .. } => "the columns of an instruction are `instruction`, `input` and `output`",
             Self::ColumnType { .. } => "choose a text column with `--json-keys`, or cast this one to string",
             Self::Null { .. } => "drop the row, or make the text an empty string (such rows yield nothing)",
             Self::LongRow { .. } | Self::LongLine { .. } => "split the document, or raise `--max-row-bytes`",
             Self::Json { .. } => "each line must be one complete JSON object: mend or delete the line",
             Self::Field { what, .. } => field_hint(what),
-            Self::JsonArray { .. } => "write one object a line, for example with `jq -c '.[]' in.json > out.jsonl`",
+            Self::Columns { .. } => "one run reads files of the same columns: run the others on their own",
+            Self::Damaged { .. } => "fetch the file again, or write it again from its source",
             Self::ByteOrderMark { .. } => "save the file as UTF-8 without a byte order mark",
             Self::NoRows { .. } => "the file may be cut short: look at its size and at the source",
             Self::Changed { .. } => "wait until the file is complete, then run again",
             Self::Slice { .. } => "`describe --input` prints the rows and bytes that slices are cut from",
             Self::Options { .. } => return None,
             Self::NoTokenizer { .. } => {
-                "`--tokenizer-name-or-path` must be a local directory with `tokenizer.json`; a slow tokenizer is saved as \
-                 one by `AutoTokenizer.from_pretrained(dir).save_pretrained(dir)`"
+                "`--tokenizer-name-or-path` must be a local directory with `tokenizer.json`, or with Qwen2's `vocab.json` \
+                 and `merges.txt`; other slow tokenizers are saved as one by \
+                 `AutoTokenizer.from_pretrained(dir).save_pretrained(dir)`"
             }
             Self::Tokenizer { .. } => "compare the files with the model's repository",
             Self::NoEos { .. } => "set `eos_token` in `tokenizer_config.json`, or leave out `--append-eod`",

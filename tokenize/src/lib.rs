@@ -1,8 +1,8 @@
-//! Engine: parquet and jsonl text to Megatron's `.bin/.idx`.
+//! Engine: text in parquet, JSON, CSV, Arrow or plain lines to Megatron's `.bin/.idx`.
 //!
 //! A plain synchronous library. One call of [`run`] turns a [`Source`] (or a
 //! slice of one) into a pair of files per text key; [`merge`] joins the pairs
-//! of consecutive slices. The bytes are those of MindSpeed-LLM's pretrain
+//! of consecutive slices. The bytes are those of MindSpeed-LLM's
 //! preprocessing, whatever the number of workers and wherever the slices are
 //! cut.
 //!
@@ -17,7 +17,9 @@ mod index;
 mod input;
 mod merge;
 mod output;
+mod pack;
 mod pipeline;
+mod recipe;
 mod run;
 
 pub use describe::{
@@ -25,8 +27,9 @@ pub use describe::{
 };
 pub use encode::{Backend, Encoder, Fault, Session, Tokenizer};
 pub use error::Error;
-pub use index::{Index, Lengths, Pair};
+pub use index::{Difference, Index, Lengths, Pair, diff};
 pub use input::{Format, Slice, Source};
-pub use merge::{Merge, merge};
+pub use merge::{Merge, PackMerge, merge, merge_groups};
 pub use output::{OutputFile, digest_file};
+pub use recipe::Handler;
 pub use run::{Event, Options, Progress, Summary, run};

@@ -87,6 +87,12 @@ impl Temp {
     /// Gives the synced file its final name.
     pub(crate) fn publish(&mut self) -> Result<(), Error> {
         if !self.named {
+            let link = rustix::fs::linkat(CWD, handle_path(&self.file), CWD, &self.wanted, AtFlags::SYMLINK_FOLLOW);
+            match link {
+                Ok(()) => return Ok(()),
+                Err(rustix::io::Errno::EXIST) => {}
+                Err(errno) => return Err(Error::io("name", &self.wanted)(errno.into())),
+            }
             // A link cannot replace a file, a rename can.
             rustix::fs::linkat(CWD, handle_path(&self.file), CWD, &self.temporary, AtFlags::SYMLINK_FOLLOW)
                 .map_err(|errno| Error::io("name", &self.temporary)(errno.into()))?;

@@ -7,10 +7,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use crate::encode::{Encoder, Fault, Session, guarded, panic_text};
+use crate::encode::{Encoder, guarded, panic_text};
 use crate::error::Error;
-use crate::fold::{Encoded, KeyIds, NO_DOCUMENT};
+use crate::fold::{Encoded, KeyIds};
 use crate::input::{Batch, Reading, Slice, Source};
+use crate::recipe::{Cook, Recipe};
 
 /// Text in flight, in bytes; a single larger row passes alone.
 const MAX_TEXT_IN_FLIGHT: usize = 32 << 20;
@@ -21,7 +22,9 @@ pub(crate) struct Pipeline<'run> {
     pub(crate) slice: &'run Slice,
     pub(crate) reading: Reading<'run>,
     pub(crate) encoder: &'run dyn Encoder,
-    pub(crate) eod: Option<u32>,
+    pub(crate) recipe: &'run Recipe,
+    /// How many outputs the recipe has.
+    pub(crate) outputs: usize,
     pub(crate) workers: usize,
 }
 
@@ -78,7 +81,7 @@ impl Pipeline<'_> {
     }
 
     fn work(&self, work: &Mutex<Receiver<Work>>) {
-        let mut session = self.encoder.session();
+        let mut cook = None;
         loop {
             let next = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok((batch, answer)) = next else {
@@ -86,12 +89,12 @@ impl Pipeline<'_> {
             };
             let mut encoded = Err(Error::Panicked { who: "encoder", what: String::new() });
             let outcome = guarded(|| {
-                encoded = self.encode(&batch, session.as_mut());
+                encoded = self.encode(&batch, &mut cook);
                 Ok(())
             });
             if let Err(what) = outcome {
                 encoded = Err(Error::Panicked { who: "encoder", what });
-                session = self.encoder.session();
+                cook = None;
             }
             drop(batch);
             // Nobody listens after an error: the run is over anyway.
@@ -99,45 +102,30 @@ impl Pipeline<'_> {
         }
     }
 
-    fn encode(&self, batch: &Batch, session: &mut dyn Session) -> Answer {
+    fn encode<'run>(&'run self, batch: &Batch, cook: &mut Option<Cook<'run>>) -> Answer {
         let mut encoded = Encoded {
-            keys: vec![KeyIds::default(); self.reading.keys.len()],
+            keys: vec![KeyIds::default(); self.outputs],
             input_bytes: batch.size() as u64,
             ..Encoded::default()
         };
         for key in &mut encoded.keys {
             // About four bytes of text make one id of four bytes.
-            key.bytes.reserve(batch.size() / self.reading.keys.len());
+            key.bytes.reserve(batch.size() / self.outputs.max(1));
         }
-        encoded.rows = batch.each_text(self.reading, |position, text| {
-            encoded.text_bytes += text.len() as u64;
-            let key = &mut encoded.keys[position];
-            if text.is_empty() {
-                key.lengths.push(NO_DOCUMENT);
-                return Ok(());
+        let cook = match cook {
+            Some(cook) => cook,
+            None => cook.insert(self.recipe.open(self.encoder)?),
+        };
+        encoded.rows = batch.each_row(self.reading, |texts| {
+            for (position, text) in texts.iter().enumerate() {
+                if let Some(text) = text {
+                    encoded.text_bytes += text.len() as u64;
+                    encoded.present |= 1 << position;
+                }
             }
-            let ids = session.encode(text).map_err(|fault| match fault {
-                Fault::Failed(what) => Error::Encode { what },
-                Fault::Differs(what) => Error::Differs { what },
-            })?;
-            push_ids(&mut key.bytes, ids);
-            push_ids(&mut key.bytes, self.eod.as_slice());
-            let length = ids.len() + usize::from(self.eod.is_some());
-            let length =
-                i32::try_from(length).map_err(|_| Error::Encode { what: format!("a text gave {length} ids") })?;
-            key.lengths.push(length);
-            Ok(())
+            cook.row(texts, &mut encoded.keys)
         })?;
         Ok(encoded)
-    }
-}
-
-/// Appends ids as little-endian bytes: a plain copy on most machines.
-fn push_ids(bytes: &mut Vec<u8>, ids: &[u32]) {
-    let start = bytes.len();
-    bytes.resize(start + 4 * ids.len(), 0);
-    for (place, id) in bytes[start..].chunks_exact_mut(4).zip(ids) {
-        place.copy_from_slice(&id.to_le_bytes());
     }
 }
 

@@ -9,7 +9,9 @@ use crate::fold::{Fold, GROUP_ROWS};
 use crate::index::{Pair, PairWriter, Sealed};
 use crate::input::{Format, Reading, Slice, Source};
 use crate::output::{OutputFile, directory, sync_directory};
+use crate::pack::{Packing, pack};
 use crate::pipeline::Pipeline;
+use crate::recipe::{Handler, Recipe};
 
 /// More threads than any host has cores help nobody.
 const MAX_WORKERS: usize = 512;
@@ -20,6 +22,7 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 pub struct Options {
     /// `<prefix>_<key>_document.bin/.idx` are written.
     pub output_prefix: PathBuf,
+    pub handler: Handler,
     /// The text columns, in order.
     pub keys: Vec<String>,
     /// Encoder threads, 1 to 512.
@@ -28,6 +31,13 @@ pub struct Options {
     pub append_eod: bool,
     /// Leave out sequences of this many ids or more.
     pub seq_length: Option<u32>,
+    /// Fill each document up to a multiple of this; 1 for not at all.
+    pub pad_to_multiple_of: u32,
+    /// Pack the sequences of an instruction run into rows of `seq_length`.
+    pub pack: bool,
+    /// Into how many parts the reference would cut the rows first; it matters
+    /// to packing, and to a length with several keys.
+    pub n_subs: u32,
     pub slice: Slice,
     /// The longest text or line, in bytes.
     pub max_row_bytes: usize,
@@ -40,10 +50,14 @@ impl Options {
     pub fn new(output_prefix: impl Into<PathBuf>) -> Self {
         Self {
             output_prefix: output_prefix.into(),
+            handler: Handler::default(),
             keys: vec!["text".to_owned()],
             workers: 1,
             append_eod: false,
             seq_length: None,
+            pad_to_multiple_of: 1,
+            pack: false,
+            n_subs: 1,
             slice: Slice::All,
             max_row_bytes: 64 << 20,
             digests: false,
@@ -104,15 +118,17 @@ pub fn run(
     watch: &mut dyn FnMut(Event),
 ) -> Result<Summary, Error> {
     check(source, options)?;
-    let eod = options.append_eod.then(|| tokenizer.eos_id()).transpose()?;
+    source.check_columns()?;
+    let recipe =
+        Recipe::new(options.handler, options.append_eod, options.pad_to_multiple_of, options.seq_length, tokenizer)?;
     tokenizer.warnings().iter().for_each(|text| watch(Event::Warning(text.clone())));
-    let (writers, skipped, progress) = match encode(source, tokenizer, options, eod, watch) {
+    let (writers, skipped, progress) = match encode(source, tokenizer, options, &recipe, watch) {
         Err(Error::Differs { what }) => {
             // The audit met a text that the fast encoder gets wrong: what it
             // has encoded so far counts for nothing.
             tokenizer.refuse_fast(&what)?;
             watch(Event::Warning(tokenizer.warnings().last().cloned().unwrap_or(what)));
-            encode(source, tokenizer, options, eod, watch)
+            encode(source, tokenizer, options, &recipe, watch)
         }
         outcome => outcome,
     }
@@ -139,24 +155,28 @@ fn encode(
     source: &Source,
     tokenizer: &Tokenizer,
     options: &Options,
-    eod: Option<u32>,
+    recipe: &Recipe,
     watch: &mut dyn FnMut(Event),
 ) -> Result<(Vec<PairWriter>, u64, Progress), Error> {
-    let mut writers = Vec::new();
-    for key in &options.keys {
-        writers.push(PairWriter::create(&Pair::of_key(&options.output_prefix, key), options.digests)?);
-    }
+    let outputs = options.handler.outputs(&options.keys);
+    let create = || -> Result<Vec<PairWriter>, Error> {
+        let pairs = outputs.iter().map(|key| Pair::of_key(&options.output_prefix, key));
+        pairs.map(|pair| PairWriter::create(&pair, options.digests)).collect()
+    };
     let limit = options.seq_length.map(|limit| i32::try_from(limit).unwrap_or(i32::MAX));
-    let mut fold = Fold::new(writers, limit);
+    // Packing itself leaves out what is too long.
+    let mut fold = Fold::new(create()?, limit.filter(|_| !options.pack), stretch(source, options)?);
     let known_rows = source.known_rows(&options.slice)?;
     let mut progress = Progress { total_rows: known_rows.unwrap_or(0), ..Progress::default() };
-    let mut input_bytes = 0;
+    let (mut input_bytes, mut present) = (0, 0);
+    let inputs = options.handler.inputs(&options.keys);
     let pipeline = Pipeline {
         source,
         slice: &options.slice,
-        reading: Reading { keys: &options.keys, max_row: options.max_row_bytes },
+        reading: Reading { keys: &inputs, max_row: options.max_row_bytes, absent: options.handler.absent() },
         encoder: tokenizer.encoder(),
-        eod,
+        recipe,
+        outputs: outputs.len(),
         workers: options.workers,
     };
     watch(Event::Started);
@@ -167,6 +187,7 @@ fn encode(
         progress.text_bytes += encoded.text_bytes;
         progress.tokens = fold.ids();
         input_bytes += encoded.input_bytes;
+        present |= encoded.present;
         if known_rows.is_none() {
             progress.total_rows = estimate(progress.rows, input_bytes, source.bytes_of(&options.slice));
         }
@@ -180,11 +201,49 @@ fn encode(
     if progress.rows == 0 && options.slice == Slice::All {
         return Err(Error::NoRows { path: source.given().to_owned() });
     }
-    let (writers, skipped) = fold.finish()?;
+    if options.slice == Slice::All && options.handler != Handler::Pretrain {
+        let mut missing = inputs.iter().enumerate().filter(|(position, _)| present & 1 << position == 0);
+        // Without inputs an instruction is still one.
+        if let Some((_, key)) = missing.find(|(_, key)| *key != "input") {
+            return Err(Error::NeverThere { path: source.given().to_owned(), key: key.clone() });
+        }
+    }
+    let (mut writers, mut skipped) = fold.finish()?;
+    if options.pack {
+        let packing = Packing {
+            seq_length: options.seq_length.unwrap_or(1),
+            pad_id: tokenizer.packing_pad_id()?,
+            parts: options.n_subs,
+        };
+        (writers, skipped) = pack(writers, create()?, packing)?;
+    }
     progress.tokens = writers.iter().map(PairWriter::ids).sum();
     progress.total_rows = progress.rows;
     watch(Event::Progress(progress));
     Ok((writers, skipped, progress))
+}
+
+/// Where texts of several keys decide about each other: the rows that the
+/// reference looks at in one go.
+fn stretch(source: &Source, options: &Options) -> Result<Option<u64>, Error> {
+    if !is_grouped(options) {
+        return Ok(None);
+    }
+    if options.n_subs == 1 {
+        return Ok(Some(u64::MAX));
+    }
+    let rows = source.count_rows(options.max_row_bytes)?;
+    match rows / u64::from(options.n_subs) {
+        0 => {
+            let what = format!("`--n-subs {}` asks for more parts than the {rows} rows", options.n_subs);
+            Err(Error::Options { what })
+        }
+        step => Ok(Some(step)),
+    }
+}
+
+fn is_grouped(options: &Options) -> bool {
+    options.handler == Handler::Pretrain && options.seq_length.is_some() && options.keys.len() > 1
 }
 
 /// How many rows there will be if the rest is like what was read.
@@ -220,8 +279,20 @@ pub(crate) fn publish(mut sealed: Vec<Sealed>, digests: bool) -> Result<Vec<Outp
 
 /// Refuses what could only fail later.
 fn check(source: &Source, options: &Options) -> Result<(), Error> {
-    check_output(&options.output_prefix, &options.keys)?;
+    check_output(&options.output_prefix, &options.handler.outputs(&options.keys))?;
     let fault = |what: &str| Err(Error::Options { what: what.to_owned() });
+    if options.handler == Handler::AlpacaPretrain && options.keys != ["text"] {
+        return fault("`AlpacaPretrainHandler` makes a `text` of each row: it takes no other `--json-keys`");
+    }
+    if options.pack && (options.handler != Handler::AlpacaInstruction || options.seq_length.is_none()) {
+        return fault("`--pack` needs an instruction handler and `--seq-length`");
+    }
+    if options.pack && options.slice != Slice::All {
+        return fault("`--pack` packs a whole input: pack slices when they are merged");
+    }
+    if options.n_subs == 0 || options.pad_to_multiple_of == 0 {
+        return fault("`--n-subs` and `--pad-to-multiple-of` must be at least 1");
+    }
     if options.workers == 0 || options.workers > MAX_WORKERS {
         return fault("`--workers` must be 1 to 512");
     }
@@ -232,8 +303,13 @@ fn check(source: &Source, options: &Options) -> Result<(), Error> {
         return fault("`--max-row-bytes` must be at least 1");
     }
     source.check_slice(&options.slice)?;
-    if options.seq_length.is_none() || options.keys.len() == 1 {
+    if !is_grouped(options) {
         return Ok(());
+    }
+    if options.n_subs > 1 && options.slice != Slice::All {
+        return fault(
+            "with `--n-subs`, `--seq-length` and several keys, a slice of the input cannot be told its parts",
+        );
     }
     // What is left out depends on the group of 50 rows around a row.
     match &options.slice {
@@ -293,7 +369,7 @@ mod tests {
     struct BytesSession(Bytes, Vec<u32>);
 
     impl Encoder for Bytes {
-        fn session(&self) -> Box<dyn Session + '_> {
+        fn session(&self, _: bool) -> Box<dyn Session + '_> {
             Box::new(BytesSession(*self, Vec::new()))
         }
 

@@ -8,20 +8,59 @@ use std::fs;
 use std::path::Path;
 
 use common::read_pair;
-use tokenize::{Backend, Merge, Options, Slice, Source, Tokenizer, merge, run};
+use tokenize::{Backend, Handler, Merge, Options, Slice, Source, Tokenizer, merge, run};
 
 struct Case {
     name: &'static str,
     keys: &'static [&'static str],
     append_eod: bool,
     seq_length: Option<u32>,
+    handler: Handler,
 }
 
 const CASES: &[Case] = &[
-    Case { name: "pre_parquet_default", keys: &["text"], append_eod: false, seq_length: None },
-    Case { name: "pre_parquet_eod_w2", keys: &["text"], append_eod: true, seq_length: None },
-    Case { name: "pre_seqlen128", keys: &["text"], append_eod: false, seq_length: Some(128) },
-    Case { name: "pre_keys2", keys: &["text", "output"], append_eod: false, seq_length: None },
+    Case {
+        name: "pre_parquet_default",
+        keys: &["text"],
+        append_eod: false,
+        seq_length: None,
+        handler: Handler::Pretrain,
+    },
+    Case {
+        name: "pre_parquet_eod_w2",
+        keys: &["text"],
+        append_eod: true,
+        seq_length: None,
+        handler: Handler::Pretrain,
+    },
+    Case {
+        name: "pre_seqlen128",
+        keys: &["text"],
+        append_eod: false,
+        seq_length: Some(128),
+        handler: Handler::Pretrain,
+    },
+    Case {
+        name: "pre_keys2",
+        keys: &["text", "output"],
+        append_eod: false,
+        seq_length: None,
+        handler: Handler::Pretrain,
+    },
+    Case {
+        name: "pre_alpaca_pretrain",
+        keys: &["text"],
+        append_eod: false,
+        seq_length: None,
+        handler: Handler::AlpacaPretrain,
+    },
+    Case {
+        name: "pre_instruction_qwen",
+        keys: &["text"],
+        append_eod: false,
+        seq_length: None,
+        handler: Handler::AlpacaInstruction,
+    },
 ];
 
 impl Case {
@@ -32,14 +71,19 @@ impl Case {
             seq_length: self.seq_length,
             workers,
             slice,
+            handler: self.handler,
             ..Options::new(prefix)
         }
     }
 
+    fn outputs(&self) -> Vec<String> {
+        self.handler.outputs(&self.keys.iter().map(|&key| key.to_owned()).collect::<Vec<_>>())
+    }
+
     fn assert_equal(&self, golden: &Path, prefix: &Path, what: &str) {
-        for key in self.keys {
-            let expected = read_pair(&golden.join(self.name).join("alpaca"), key);
-            assert!(read_pair(prefix, key) == expected, "{} {key}: {what}", self.name);
+        for key in self.outputs() {
+            let expected = read_pair(&golden.join(self.name).join("alpaca"), &key);
+            assert!(read_pair(prefix, &key) == expected, "{} {key}: {what}", self.name);
         }
     }
 }
@@ -72,8 +116,15 @@ fn whole_runs_and_merged_slices_equal_the_reference() {
                     run(&source, &mut tokenizer, &case.options(&prefix, 2, slice.clone()), &mut |_| {}).unwrap();
                     parts.push(prefix);
                 }
-                let keys = case.keys.iter().map(|&key| key.to_owned()).collect();
-                let job = Merge { output_prefix: prefix.clone(), keys, parts, remove_parts: true, digests: false };
+                let keys = case.outputs();
+                let job = Merge {
+                    output_prefix: prefix.clone(),
+                    keys,
+                    parts,
+                    remove_parts: true,
+                    pack: None,
+                    digests: false,
+                };
                 merge(&job, &mut |_, _| {}).unwrap();
                 case.assert_equal(&golden, &prefix, &format!("{input} slices {cuts:?}"));
                 count += 1;

@@ -121,12 +121,31 @@ fn files_that_are_not_what_they_seem_are_refused() {
         ("g.parquet", b"PAR1 and then the connection broke", &["not a parquet file", "end"]),
         ("h.parquet", b"PAR1xxxx\xff\xff\xff\x7fPAR1", &["damaged parquet"]),
         ("i.parquet", b"PAR1xxxx\x04\x00\x00\x00PAR1", &["damaged parquet"]),
-        ("j.json", b" \n[{\"text\": \"a\"}]", &["one JSON array"]),
+        ("j.json", b" \n[{\"text\": \"a\"}", &["line 2", "cut short"]),
+        ("ja.json", b"[{\"text\": \"a\"} {\"text\": \"b\"}]", &["line 1", "a comma"]),
+        ("jb.json", b"[{\"text\": \"a\"},\n]", &["line 2", "not an object"]),
+        ("jc.json", b"[\n{\"text\": \"a\"}]\n{}", &["line 3", "something follows"]),
+        ("jd.json", b"[{\"text\":\n\n 1}]", &["a number in `text`"]),
+        ("je.json", b"[{\"text\":\n\n x}]", &["line 3", "not a JSON object"]),
+        ("jf.json", b"[\"a\"]", &["not an object"]),
+        ("jg.json", b"[]", &["has no rows"]),
         ("k.jsonl", b"\xef\xbb\xbf{\"text\": \"a\"}", &["byte order mark"]),
         ("l.jsonl", b"\xff\xfe{\0", &["byte order mark"]),
-        ("m.txt", b"a", &["not supported yet", ".txt"]),
-        ("n.jsonl.gz", b"a", &["not supported yet", ".gz"]),
-        ("o", b"a", &["not supported yet"]),
+        ("m.doc", b"a", &["not supported", ".doc"]),
+        ("n.jsonl.gz", b"a", &["is damaged"]),
+        ("na.csv.zst", b"a", &["is damaged"]),
+        ("nb.parquet.gz", b"a", &["not supported", ".parquet.gz"]),
+        ("o", b"a", &["not supported"]),
+        ("p.arrow", b"", &["is damaged", "cut short"]),
+        ("q.arrow", b"ARROW1\0\0", &["is damaged", "cut short"]),
+        ("r.arrow", b"\xff\xff\xff\xff\xff\xff\xff\x7fxxxx", &["is damaged", "metadata"]),
+        ("s.csv", b"id,txt\n1,a\n", &["has no column `text`", "`txt`"]),
+        ("t.csv", b"text\na,b\n", &["is damaged", "line 2", "2 fields"]),
+        ("u.csv", b"text,k\n1,a\n2.5,b\n", &["only numbers in rows 0..2"]),
+        ("v.csv", b"text,k\nTrue,a\nFalse,b\n", &["only truth values"]),
+        ("w.csv", b"text,k\na,1\nNA,2\n", &["line 3", "null in `text`"]),
+        ("x.csv", b"text\n\xff\n", &["line 2", "UTF-8"]),
+        ("y.txt", b"a\n\xff\n", &["line 2", "UTF-8"]),
     ];
     for (name, content, parts) in table {
         let input = place.file(name, content);
@@ -339,6 +358,7 @@ fn a_lying_index_is_refused_and_never_merged() {
     ];
     let part = Pair::of_key(&place.path("part"), "text");
     let job = Merge {
+        pack: None,
         output_prefix: place.path("out/x"),
         keys: vec!["text".to_owned()],
         parts: vec![place.path("part"), place.path("part")],

@@ -130,7 +130,8 @@ fn compare_slices(
     }
     let keys = shape.keys.iter().map(|&key| key.to_owned()).collect();
     let output_prefix = place.join("merged");
-    let job = Merge { output_prefix: output_prefix.clone(), keys, parts, remove_parts: true, digests: false };
+    let job =
+        Merge { output_prefix: output_prefix.clone(), keys, parts, remove_parts: true, pack: None, digests: false };
     merge(&job, &mut |_, _| {}).unwrap();
     compare(shape, &output_prefix, expected)
 }

@@ -36,7 +36,7 @@ fn compare(model: &Value, texts: impl Fn(char) -> Vec<String>) {
     let place = tempfile::tempdir().unwrap();
     let (fast, reference) = (load(place.path(), model, Backend::Fast), load(place.path(), model, Backend::Reference));
     assert_eq!((fast.encoder().name(), reference.encoder().name()), ("fast", "reference"));
-    let (mut fast, mut reference) = (fast.encoder().session(), reference.encoder().session());
+    let (mut fast, mut reference) = (fast.encoder().session(true), reference.encoder().session(true));
     let mut count = 0;
     for character in ('\0'..=char::MAX).filter(|&character| is_worth_it(u32::from(character))) {
         for text in texts(character) {

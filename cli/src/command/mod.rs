@@ -4,6 +4,7 @@ mod aside;
 mod cancel;
 mod ckpt;
 mod completion;
+mod dataset;
 mod describe;
 mod diagnosis;
 mod doctor;
@@ -32,6 +33,7 @@ pub(crate) use aside::{CordonArgs, DrainArgs, UncordonArgs};
 pub(crate) use cancel::CancelArgs;
 pub(crate) use ckpt::CkptArgs;
 pub(crate) use completion::{CompletionArgs, complete};
+pub(crate) use dataset::DatasetArgs;
 pub(crate) use describe::{DescribeArgs, JobArgs};
 pub(crate) use doctor::DoctorArgs;
 pub(crate) use engine::{EngineArgs, beside, own};
@@ -87,6 +89,7 @@ async fn served(command: Command, state_dir: Option<&Path>) -> Result<(), Failur
         Command::Wait(args) => wait::run(&args, client()?).await,
         Command::Nodes(args) => nodes::run(&args, client()?).await,
         Command::Ckpt(args) => ckpt::run(&args, client()).await,
+        Command::Dataset(args) => dataset::run(&args),
         Command::Top(args) => top::run(&args, client()?).await,
         Command::Login(args) => login::run(&args, state_dir).await,
         Command::Doctor(args) => doctor::run(&args, state_dir).await,
@@ -112,5 +115,6 @@ pub(crate) fn examples() -> Vec<(&'static str, serde_json::Value)> {
         ("qctl dev status", dev::status::example()),
     ];
     all.extend(ckpt::examples());
+    all.extend(dataset::examples());
     all
 }

@@ -207,6 +207,8 @@ struct Input {
     #[serde(default)]
     columns: Vec<String>,
     bytes: u64,
+    #[serde(default)]
+    byte_slices: bool,
     digest: String,
 }
 
@@ -228,6 +230,9 @@ impl Input {
         let format = match self.format.as_str() {
             "parquet" => DataFormat::Parquet,
             "jsonl" => DataFormat::Jsonl,
+            "csv" => DataFormat::Csv,
+            "txt" => DataFormat::Text,
+            "arrow" => DataFormat::Arrow,
             other => return Err(format!("format `{}` is not supported", other.escape_debug())),
         };
         Ok(DatasetSurvey {
@@ -235,6 +240,7 @@ impl Input {
             format,
             rows: self.rows,
             bytes: self.bytes,
+            byte_slices: self.byte_slices,
             row_groups: self.row_groups.iter().map(|g| RowGroup { rows: g.rows, bytes: g.bytes }).collect(),
             columns: self.columns,
             digest: self.digest,

@@ -8,7 +8,7 @@ use model::{Dtype, ModelShape, layout::padded_vocab};
 
 use super::corrections::{self, Applied, Situation};
 use super::{Arguments, join};
-use crate::spec::{Derived, Recompute, Spec, Train};
+use crate::spec::{Derived, Handler, Recompute, Spec, Train};
 
 /// Flags whose value another key of the file decides: flag, key, and whether
 /// that holds only for derived arguments.
@@ -134,6 +134,10 @@ pub fn data_path(spec: &Spec, train: &Train) -> Option<String> {
         return Some(path);
     }
     let preprocess = spec.preprocess()?;
+    if preprocess.handler == Handler::AlpacaInstruction {
+        // The trainer itself appends `_packed` and the names of the three pairs.
+        return Some(preprocess.output_prefix.clone());
+    }
     Some(super::preprocess::data_path(preprocess, preprocess.json_keys.first()?))
 }
 

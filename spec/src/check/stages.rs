@@ -12,7 +12,7 @@ use crate::file::{
 };
 use crate::nearest::nearest;
 use crate::spec::{Convert, Export, Preflight, Preprocess, Run, Stage, StageBody};
-use crate::words::{Convention, Engine};
+use crate::words::{Convention, Engine, Handler};
 
 /// What stages read from the rest of the file.
 pub(super) struct Inputs<'a> {
@@ -180,8 +180,33 @@ fn preprocess(file: PreprocessFile, inputs: &Inputs<'_>, context: &mut Context<'
     if let Some(shards) = file.shards {
         sound &= context.number("stages.preprocess.shards", shards, 1, 4096).is_some();
     }
+    let multiple = file.pad_to_multiple_of.unwrap_or(1);
+    sound &= context.number("stages.preprocess.pad_to_multiple_of", multiple, 1, 1 << 24).is_some();
+    let handler = file.handler.unwrap_or_default();
+    let pack = file.pack.unwrap_or(false);
+    if pack && (handler != Handler::AlpacaInstruction || file.seq_length.is_none()) {
+        context.refuse(
+            "stages.preprocess.pack",
+            "only the chats of `handler: alpaca_instruction` are packed, into rows of `seq_length`",
+            Some("give both keys, or remove `pack`".to_owned()),
+        );
+        sound = false;
+    }
+    if handler != Handler::Pretrain && json_keys.as_deref().is_some_and(|keys| keys != ["text"]) {
+        let what = "this handler reads the columns instruction, input and output";
+        context.refuse("stages.preprocess.json_keys", what, Some("remove `json_keys`".to_owned()));
+        sound = false;
+    }
+    if handler != Handler::Pretrain && multiple > 1 {
+        let what = "this handler does not fill up documents, in the reference either";
+        context.refuse("stages.preprocess.pad_to_multiple_of", what, Some("remove it".to_owned()));
+        sound = false;
+    }
     sound.then_some(())?;
     Some(Preprocess {
+        handler,
+        pad_to_multiple_of: multiple,
+        pack,
         output_prefix: prefix?,
         workers: workers?,
         json_keys: json_keys?,

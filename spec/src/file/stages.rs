@@ -10,7 +10,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::retries::RetriesFile;
 use super::scalar::{Decimal, IterationFile, RecomputeFile, Written};
-use crate::words::{Convention, Dtype, Engine, Launcher, Resume};
+use crate::words::{Convention, Dtype, Engine, Handler, Launcher, Resume};
 
 /// Stages whose name decides what they do.
 pub(crate) const KNOWN_STAGES: [&str; 5] = ["preflight", "convert", "preprocess", "train", "export"];
@@ -96,7 +96,10 @@ pub(crate) struct PreprocessFile {
     /// Threads of each task. Default 4.
     #[schemars(range(min = 1, max = 1024))]
     pub(crate) workers: Option<u32>,
-    /// Columns to read, one pair of files each. Default `[text]`.
+    /// `pretrain`: each column is a text; `alpaca_pretrain`: instruction, input and output in one text;
+    /// `alpaca_instruction`: a chat of one turn in Qwen's form. Default `pretrain`.
+    pub(crate) handler: Option<Handler>,
+    /// Columns to read, one pair of files each; of `handler: pretrain` only. Default `[text]`.
     #[schemars(length(min = 1, max = 16))]
     pub(crate) json_keys: Option<Vec<String>>,
     /// Ends each document with the tokenizer's end-of-text token; the reference does so only when asked, too. Default false.
@@ -104,6 +107,11 @@ pub(crate) struct PreprocessFile {
     /// Documents of this many tokens and more are left out. Default: no limit.
     #[schemars(range(min = 1, max = 16_777_216))]
     pub(crate) seq_length: Option<u64>,
+    /// Fills each document up to a multiple of so many tokens; of `handler: pretrain` only. Default 1.
+    #[schemars(range(min = 1, max = 16_777_216))]
+    pub(crate) pad_to_multiple_of: Option<u64>,
+    /// Packs the chats of `handler: alpaca_instruction` into rows of `seq_length`. Default false.
+    pub(crate) pack: Option<bool>,
     /// Tasks that the input is split into; the result does not depend on it. Default: one for each agent.
     #[schemars(range(min = 1, max = 4096))]
     pub(crate) shards: Option<u32>,

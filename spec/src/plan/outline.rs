@@ -112,6 +112,7 @@ fn unseen_file(path: &str) -> DatasetSurvey {
         format: DataFormat::Parquet,
         rows: None,
         bytes: 0,
+        byte_slices: false,
         row_groups: Vec::new(),
         columns: Vec::new(),
         digest: String::new(),

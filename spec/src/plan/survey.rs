@@ -38,8 +38,14 @@ pub struct ModelSurvey {
 pub enum DataFormat {
     /// Apache Parquet.
     Parquet,
-    /// One JSON object a line.
+    /// One JSON object a line, or an array of them.
     Jsonl,
+    /// Comma-separated values with a header.
+    Csv,
+    /// Plain lines.
+    Text,
+    /// Arrow's stream or file format.
+    Arrow,
 }
 
 /// One input file.
@@ -53,6 +59,8 @@ pub struct DatasetSurvey {
     pub rows: Option<u64>,
     /// Size of the file in bytes.
     pub bytes: u64,
+    /// Whether it can be cut at any byte: plain lines.
+    pub byte_slices: bool,
     /// Row groups in order; empty where the format has none.
     pub row_groups: Vec<RowGroup>,
     /// Names of columns; empty where the format does not list them.

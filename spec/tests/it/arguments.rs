@@ -124,8 +124,8 @@ fn the_preprocessor_gets_the_tutorials_words() {
         --tokenizer-name-or-path ./qwen2.5_7b_hf/ --output-prefix ./dataset/alpaca
         --tokenizer-type PretrainedFromHF --workers 4 --log-interval 1000";
     assert_eq!(preprocess::arguments(&spec, preprocess, input), words(want));
-    let rows = preprocess::Rows { start: 10, end: 20 };
-    let shard = preprocess::shard_arguments(&spec, preprocess, input, Some(rows));
+    let rows = preprocess::Part::Rows { start: 10, end: 20 };
+    let shard = preprocess::shard_arguments(&spec, preprocess, &[input], rows);
     let want = want.replace("--output-prefix ./dataset/alpaca", "");
     assert_eq!(shard, words(&format!("{want} --rows 10..20 --progress json")));
 }
@@ -145,10 +145,36 @@ fn the_preprocessors_other_keys_become_flags() {
         "{line}"
     );
     assert_eq!(
-        preprocess::merge_arguments(preprocess),
+        preprocess::merge_arguments(&spec, preprocess),
         words("merge --output-prefix ./dataset/alpaca --json-keys text output --remove-parts --progress json")
     );
     assert_eq!(train::data_path(&spec, spec.train().unwrap()).unwrap(), "./dataset/alpaca_text_document");
+}
+
+#[test]
+fn instructions_are_encoded_by_shards_and_packed_by_the_closing_task() {
+    let spec = with(&[
+        ("stages.preprocess.handler", "alpaca_instruction"),
+        ("stages.preprocess.seq_length", "4096"),
+        ("stages.preprocess.pack", "true"),
+        ("model.hf_dir", "./hf"),
+    ]);
+    let preprocess = spec.preprocess().unwrap();
+    let handler = "--handler-name AlpacaStyleInstructionHandler --prompt-type qwen --seq-length 4096";
+    let line = preprocess::arguments(&spec, preprocess, "x").join(" ");
+    assert!(line.ends_with(&format!("{handler} --pack")), "{line}");
+    let part = preprocess::Part::Bytes { start: 0, end: 9 };
+    let line = preprocess::shard_arguments(&spec, preprocess, &["x"], part).join(" ");
+    assert!(line.ends_with(&format!("{handler} --byte-range 0..9 --progress json")), "{line}");
+    assert_eq!(
+        preprocess::merge_arguments(&spec, preprocess),
+        words(
+            "merge --output-prefix ./dataset/alpaca --json-keys packed_input_ids packed_attention_mask packed_labels
+             --pack --seq-length 4096 --tokenizer-name-or-path ./hf --remove-parts --progress json"
+        )
+    );
+    // The trainer appends the rest of the names.
+    assert_eq!(train::data_path(&spec, spec.train().unwrap()).unwrap(), "./dataset/alpaca");
 }
 
 #[test]

@@ -81,6 +81,7 @@ pub(crate) fn survey() -> Survey {
             format: DataFormat::Parquet,
             rows: Some(1000),
             bytes: 4000,
+            byte_slices: false,
             row_groups: [250, 250, 250, 250].map(|rows| RowGroup { rows, bytes: 1000 }).to_vec(),
             columns: ["instruction", "input", "output", "text"].map(str::to_owned).to_vec(),
             digest: "d0".into(),

@@ -26,7 +26,7 @@ impl Checked {
     /// Compares the two on every text that is not disputed anyway, and says
     /// where they differ.
     pub(super) fn first_difference<'text>(&self, texts: impl Iterator<Item = &'text str>) -> Option<String> {
-        let (mut fast, mut reference) = (self.fast.as_ref()?.session(), self.reference.session());
+        let (mut fast, mut reference) = (self.fast.as_ref()?.session(true), self.reference.session(true));
         for text in texts.filter(|text| !is_disputed(text)) {
             let ids = |session: &mut dyn Session| {
                 guarded(|| session.encode(text).map(<[u32]>::to_vec).map_err(|fault| fault.to_string()))
@@ -49,12 +49,20 @@ impl Checked {
 }
 
 impl Encoder for Checked {
-    fn session(&self) -> Box<dyn Session + '_> {
-        let reference = self.reference.session();
+    fn session(&self, additions: bool) -> Box<dyn Session + '_> {
+        let reference = self.reference.session(additions);
         match &self.fast {
-            Some(fast) => Box::new(CheckedSession { fast: fast.session(), reference, seen: 0, audited: 0 }),
+            Some(fast) => Box::new(CheckedSession { fast: fast.session(additions), reference, seen: 0, audited: 0 }),
             None => reference,
         }
+    }
+
+    fn text_of(&self, ids: &[u32]) -> Option<String> {
+        self.reference.text_of(ids)
+    }
+
+    fn id_of(&self, token: &str) -> Option<u32> {
+        self.reference.id_of(token)
     }
 
     fn name(&self) -> &'static str {

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::slow;
 use crate::error::Error;
 
 /// No published tokenizer comes near it.
@@ -28,6 +29,7 @@ pub(super) struct Files {
 pub(super) struct Facts {
     pub(super) eos_token: Option<String>,
     pub(super) eos_id: Option<u32>,
+    pub(super) pad_token: Option<String>,
     /// Ids that `tokenizer_config.json` expects, in no particular order.
     pub(super) expected: Vec<(u32, String)>,
     /// Added tokens, for the probe.
@@ -40,17 +42,21 @@ pub(super) struct Facts {
 impl Files {
     pub(super) fn read(directory: &Path) -> Result<Self, Error> {
         let fault = |what: String| Error::Tokenizer { path: directory.to_owned(), what };
-        let Some(mut text) = read_bounded(&directory.join("tokenizer.json"))? else {
-            return Err(Error::NoTokenizer { path: directory.to_owned() });
-        };
-        let mut json: Value =
-            serde_json::from_slice(&text).map_err(|error| fault(format!("`tokenizer.json` is not JSON: {error}")))?;
         let config_text = read_bounded(&directory.join("tokenizer_config.json"))?;
         let config: Value = match &config_text {
             Some(bytes) => serde_json::from_slice(bytes)
                 .map_err(|error| fault(format!("`tokenizer_config.json` is not JSON: {error}")))?,
             None => json!({}),
         };
+        let found = match read_bounded(&directory.join("tokenizer.json"))? {
+            Some(text) => Some(text),
+            None => slow::read(directory, &config)?,
+        };
+        let Some(mut text) = found else {
+            return Err(Error::NoTokenizer { path: directory.to_owned() });
+        };
+        let mut json: Value =
+            serde_json::from_slice(&text).map_err(|error| fault(format!("`tokenizer.json` is not JSON: {error}")))?;
         let mut digest = blake3::Hasher::new();
         digest.update(&(text.len() as u64).to_le_bytes());
         digest.update(&text);
@@ -63,6 +69,7 @@ impl Files {
         let facts = Facts {
             eos_token: token_text(config.get("eos_token")),
             eos_id: None,
+            pad_token: token_text(config.get("pad_token")),
             expected,
             special: added_tokens(&json).take(MAX_SPECIAL).map(str::to_owned).collect(),
             split_special_tokens: config.get("split_special_tokens").and_then(Value::as_bool).unwrap_or(false),
@@ -137,7 +144,7 @@ fn class_warning(config: &Value) -> Option<String> {
     })
 }
 
-fn read_bounded(path: &Path) -> Result<Option<Vec<u8>>, Error> {
+pub(super) fn read_bounded(path: &Path) -> Result<Option<Vec<u8>>, Error> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound || error.kind() == io::ErrorKind::NotADirectory => {

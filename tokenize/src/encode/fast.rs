@@ -30,8 +30,9 @@ impl Fast {
 }
 
 impl Encoder for Fast {
-    fn session(&self) -> Box<dyn Session + '_> {
-        Box::new(FastSession { encoder: self, ids: Vec::new() })
+    fn session(&self, additions: bool) -> Box<dyn Session + '_> {
+        let options = EncodeOptions { add_special_tokens: additions, ..self.options.clone() };
+        Box::new(FastSession { encoder: self, options, ids: Vec::new() })
     }
 
     fn name(&self) -> &'static str {
@@ -41,6 +42,7 @@ impl Encoder for Fast {
 
 struct FastSession<'encoder> {
     encoder: &'encoder Fast,
+    options: EncodeOptions,
     ids: Vec<PipelineToken>,
 }
 
@@ -49,7 +51,7 @@ impl Session for FastSession<'_> {
         self.ids.clear();
         self.encoder
             .inner
-            .encode_into(text, &self.encoder.options, &mut self.ids)
+            .encode_into(text, &self.options, &mut self.ids)
             .map_err(|error| Fault::Failed(error.to_string()))?;
         Ok(PipelineToken::cast_slice(&self.ids))
     }

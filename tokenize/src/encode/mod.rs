@@ -6,6 +6,7 @@ mod disputed;
 mod fast;
 mod reference;
 mod sample;
+mod slow;
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -26,8 +27,19 @@ pub enum Backend {
 
 /// Turns texts into ids; shared by all workers.
 pub trait Encoder: Send + Sync {
-    /// Opens what one thread needs to encode.
-    fn session(&self) -> Box<dyn Session + '_>;
+    /// Opens what one thread needs to encode; `additions` are what the
+    /// tokenizer puts around each text.
+    fn session(&self, additions: bool) -> Box<dyn Session + '_>;
+
+    /// The text of some ids, where this encoder can tell.
+    fn text_of(&self, _ids: &[u32]) -> Option<String> {
+        None
+    }
+
+    /// The id of one token, where this encoder can tell.
+    fn id_of(&self, _token: &str) -> Option<u32> {
+        None
+    }
 
     /// The name that reports use.
     fn name(&self) -> &'static str;
@@ -141,6 +153,31 @@ impl Tokenizer {
             return Err(fault("`tokenizer_config.json` names no `eos_token`".to_owned()));
         };
         self.facts.eos_id.ok_or_else(|| fault(format!("`{token}` is not in the vocabulary")))
+    }
+
+    /// The text of some ids, special tokens spelled out.
+    pub fn decode(&self, ids: &[u32]) -> Option<String> {
+        self.encoder.text_of(ids)
+    }
+
+    /// The id of a token that a prompt needs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`] if it is not in the vocabulary.
+    pub(crate) fn id_of(&self, token: &str) -> Result<u32, Error> {
+        let what = format!("`{token}` is not in the vocabulary");
+        self.encoder.id_of(token).ok_or(Error::Tokenizer { path: self.directory.clone(), what })
+    }
+
+    /// The id that fills up packed sequences: the padding token, or the end
+    /// token of the prompt type.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`] if it is not in the vocabulary.
+    pub fn packing_pad_id(&self) -> Result<u32, Error> {
+        self.id_of(self.facts.pad_token.as_deref().unwrap_or(crate::recipe::END))
     }
 
     /// blake3 of `tokenizer.json` and `tokenizer_config.json`.

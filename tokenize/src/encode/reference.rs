@@ -45,8 +45,16 @@ impl Reference {
 }
 
 impl Encoder for Reference {
-    fn session(&self) -> Box<dyn Session + '_> {
-        Box::new(ReferenceSession { encoder: self, encoding: Encoding::default() })
+    fn session(&self, additions: bool) -> Box<dyn Session + '_> {
+        Box::new(ReferenceSession { encoder: self, additions, encoding: Encoding::default() })
+    }
+
+    fn text_of(&self, ids: &[u32]) -> Option<String> {
+        self.inner.decode(ids, false).ok()
+    }
+
+    fn id_of(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
     }
 
     fn name(&self) -> &'static str {
@@ -56,12 +64,14 @@ impl Encoder for Reference {
 
 struct ReferenceSession<'encoder> {
     encoder: &'encoder Reference,
+    additions: bool,
     encoding: Encoding,
 }
 
 impl Session for ReferenceSession<'_> {
     fn encode(&mut self, text: &str) -> Result<&[u32], Fault> {
-        self.encoding = self.encoder.inner.encode_fast(text, true).map_err(|error| Fault::Failed(error.to_string()))?;
+        let encoded = self.encoder.inner.encode_fast(text, self.additions);
+        self.encoding = encoded.map_err(|error| Fault::Failed(error.to_string()))?;
         Ok(self.encoding.get_ids())
     }
 }

@@ -14,13 +14,15 @@
 //! | 34 + 4S | i64 x S | where each sequence begins in the `.bin`, in bytes |
 //! | 34 + 12S | i64 x D | 0, then the sequences so far after each document |
 
+mod diff;
 mod reader;
 mod writer;
 
 use std::path::{Path, PathBuf};
 
+pub use diff::{Difference, diff};
 pub use reader::{Index, Lengths};
-pub(crate) use writer::{PairWriter, Sealed};
+pub(crate) use writer::{PairWriter, Sealed, Written};
 
 pub(crate) const MAGIC: &[u8; 9] = b"MMIDIDX\0\0";
 pub(crate) const VERSION: u64 = 1;
@@ -42,13 +44,24 @@ impl Pair {
     pub fn of_key(prefix: &Path, key: &str) -> Self {
         let mut stem = prefix.as_os_str().to_owned();
         stem.push(format!("_{key}_document"));
-        Self::of_stem(Path::new(&stem))
+        Self::of_prefix(Path::new(&stem))
+    }
+
+    /// The pair that `--merge-group-keys` makes of a key: `<prefix>_<key>.*`.
+    pub(crate) fn of_group(prefix: &Path, key: &str) -> Self {
+        let mut stem = prefix.as_os_str().to_owned();
+        stem.push(format!("_{key}"));
+        Self::of_prefix(Path::new(&stem))
     }
 
     /// The pair `<stem>.bin`, `<stem>.idx`; either suffix may already be on.
     pub fn of_stem(stem: &Path) -> Self {
         let has_suffix = stem.extension().is_some_and(|suffix| suffix == "bin" || suffix == "idx");
-        let stem = if has_suffix { stem.with_extension("") } else { stem.to_owned() };
+        Self::of_prefix(&if has_suffix { stem.with_extension("") } else { stem.to_owned() })
+    }
+
+    /// The pair `<stem>.bin`, `<stem>.idx`, whatever the stem looks like.
+    pub(crate) fn of_prefix(stem: &Path) -> Self {
         let with = |suffix: &str| {
             let mut path = stem.as_os_str().to_owned();
             path.push(suffix);

@@ -102,6 +102,42 @@ impl Index {
         &self.pair.bin
     }
 
+    /// Visits the length of each sequence in order, in ids.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the file cannot be read.
+    pub fn each_length(&self, visit: &mut dyn FnMut(u64)) -> Result<(), Error> {
+        let mut lengths = self.section(Section::Lengths)?;
+        let mut length = [0; 4];
+        for _ in 0..self.sequences {
+            lengths.read_exact(&mut length).map_err(Error::io("read", &self.pair.idx))?;
+            visit(u64::from(u32::from_le_bytes(length)));
+        }
+        Ok(())
+    }
+
+    /// The ids of one sequence, at most `limit` of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Index`] if there is no such sequence, [`Error::Io`].
+    pub fn ids_of(&self, sequence: u64, limit: usize) -> Result<Vec<i32>, Error> {
+        if sequence >= self.sequences {
+            return Err(Error::index(&self.pair.idx, format!("it has no sequence {sequence}")));
+        }
+        let (mut length, mut offset) = ([0; 4], [0; 8]);
+        let mut span = self.span(HEADER + 4 * sequence, 4)?;
+        span.read_exact(&mut length).map_err(Error::io("read", &self.pair.idx))?;
+        let mut span = self.span(HEADER + 4 * self.sequences + 8 * sequence, 8)?;
+        span.read_exact(&mut offset).map_err(Error::io("read", &self.pair.idx))?;
+        let count = usize::try_from(u32::from_le_bytes(length)).unwrap_or(usize::MAX).min(limit);
+        let mut bytes = vec![0; 4 * count];
+        let bin = File::open(&self.pair.bin).map_err(Error::io("open", &self.pair.bin))?;
+        bin.read_exact_at(&mut bytes, u64::from_le_bytes(offset)).map_err(Error::io("read", &self.pair.bin))?;
+        Ok(bytes.chunks_exact(4).map(|id| i32::from_le_bytes([id[0], id[1], id[2], id[3]])).collect())
+    }
+
     /// The bytes of one section.
     pub(crate) fn section(&self, section: Section) -> Result<Take<BufReader<File>>, Error> {
         match section {

@@ -104,6 +104,23 @@ impl PairWriter {
         Ok(())
     }
 
+    /// Ends the writing and gives what was written to a reader.
+    pub(crate) fn into_written(mut self) -> Result<Written, Error> {
+        self.lengths.flush().map_err(self.idx.fault("write"))?;
+        let mut lengths = Vec::with_capacity(usize::try_from(self.sequences).unwrap_or(0));
+        let mut position = HEADER;
+        let end = HEADER + 4 * self.sequences;
+        let mut buffer = vec![0; 1 << 16];
+        while position < end {
+            let want = usize::try_from(end - position).unwrap_or(usize::MAX).min(buffer.len());
+            self.idx.file().read_exact_at(&mut buffer[..want], position).map_err(self.idx.fault("read"))?;
+            let words = buffer[..want].chunks_exact(4);
+            lengths.extend(words.map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])));
+            position += want as u64;
+        }
+        Ok(Written { bin: self.bin, lengths })
+    }
+
     /// Completes both files and pushes them to the disk, still unnamed.
     pub(crate) fn seal(mut self) -> Result<Sealed, Error> {
         self.lengths.flush().map_err(self.idx.fault("write"))?;
@@ -162,6 +179,20 @@ impl std::fmt::Debug for PairWriter {
             .field("bin", &self.bin)
             .field("sequences", &self.sequences)
             .finish_non_exhaustive()
+    }
+}
+
+/// The sequences of a pair that never gets a name.
+pub(crate) struct Written {
+    bin: Temp,
+    /// In ids.
+    pub(crate) lengths: Vec<u32>,
+}
+
+impl Written {
+    /// Reads ids at `offset`, in bytes, as they are stored.
+    pub(crate) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        self.bin.file().read_exact_at(bytes, offset).map_err(self.bin.fault("read"))
     }
 }
 

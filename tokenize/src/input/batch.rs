@@ -1,22 +1,26 @@
 //! Some consecutive rows on their way to a worker.
 
-use std::borrow::Cow;
-use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::{Array, StringArray};
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 
-use super::Reading;
+use super::source::TEXT;
+use super::{Reading, json};
 use crate::error::{Error, FieldFault};
 
 /// Rows that one worker encodes in one go.
 pub(crate) enum Batch {
-    /// Text columns in the order of the keys, checked for nulls and length.
-    Columns { columns: Vec<StringArray>, size: usize },
-    /// Whole lines, not yet parsed: the workers do that in parallel.
+    /// Text columns in the order of the keys, checked for nulls and length;
+    /// `None` for a column that the file does not have.
+    Columns { columns: Vec<Option<StringArray>>, rows: usize, size: usize },
+    /// Whole lines of JSON, not yet parsed: the workers do that in parallel.
     Lines { path: Arc<Path>, bytes: Vec<u8>, first_line: u64 },
+    /// Elements of a JSON array: where each is in `bytes`, and its line.
+    Items { path: Arc<Path>, bytes: Vec<u8>, items: Vec<(Range<usize>, u64)> },
+    /// Whole lines, each of them a text.
+    Plain { path: Arc<Path>, bytes: Vec<u8>, first_line: u64 },
 }
 
 impl Batch {
@@ -24,36 +28,99 @@ impl Batch {
     pub(crate) fn size(&self) -> usize {
         match self {
             Self::Columns { size, .. } => *size,
-            Self::Lines { bytes, .. } => bytes.len(),
+            Self::Lines { bytes, .. } | Self::Items { bytes, .. } | Self::Plain { bytes, .. } => bytes.len(),
         }
     }
 
-    /// Visits every text of every row: key after key, row after row.
-    pub(crate) fn each_text(
+    /// Whether there is nothing to visit.
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Columns { rows, .. } => *rows == 0,
+            Self::Lines { bytes, .. } | Self::Plain { bytes, .. } => bytes.is_empty(),
+            Self::Items { items, .. } => items.is_empty(),
+        }
+    }
+
+    /// How many rows it holds; of lines by counting.
+    pub(super) fn rows(&self) -> u64 {
+        match self {
+            Self::Columns { rows, .. } => *rows as u64,
+            Self::Lines { bytes, .. } => lines(bytes).filter(|line| !line.trim_ascii().is_empty()).count() as u64,
+            Self::Items { items, .. } => items.len() as u64,
+            Self::Plain { bytes, .. } => plain_lines(bytes).count() as u64,
+        }
+    }
+
+    /// Keeps only the rows of `part`, counted from its first one.
+    pub(super) fn narrow(&mut self, part: &Range<u64>) {
+        let part = usize::try_from(part.start).unwrap_or(usize::MAX)..usize::try_from(part.end).unwrap_or(usize::MAX);
+        match self {
+            Self::Columns { columns, rows, .. } => {
+                for column in columns.iter_mut().flatten() {
+                    *column = column.slice(part.start, part.len());
+                }
+                *rows = part.len();
+            }
+            Self::Items { items, .. } => {
+                items.truncate(part.end);
+                items.drain(..part.start);
+            }
+            Self::Lines { bytes, first_line, .. } => {
+                narrow_lines(bytes, first_line, &part, line, |line| !line.trim_ascii().is_empty());
+            }
+            Self::Plain { bytes, first_line, .. } => narrow_lines(bytes, first_line, &part, plain_line, |_| true),
+        }
+    }
+
+    /// Visits every row: its texts in the order of the keys. Returns how many.
+    pub(crate) fn each_row(
         &self,
         reading: Reading<'_>,
-        mut visit: impl FnMut(usize, &str) -> Result<(), Error>,
+        mut visit: impl FnMut(&[Option<&str>]) -> Result<(), Error>,
     ) -> Result<u64, Error> {
+        let mut object = |line: &[u8], path: &Path, number| {
+            let texts = json::parse(line, reading, path, number)?;
+            let texts: Vec<Option<&str>> = texts.iter().map(Option::as_deref).collect();
+            visit(&texts)
+        };
         match self {
-            Self::Columns { columns, .. } => {
-                for (key, column) in columns.iter().enumerate() {
-                    for row in 0..column.len() {
-                        visit(key, column.value(row))?;
+            Self::Columns { columns, rows, .. } => {
+                let mut texts = vec![None; columns.len()];
+                for row in 0..*rows {
+                    for (text, column) in texts.iter_mut().zip(columns) {
+                        *text = column.as_ref().filter(|column| column.is_valid(row)).map(|column| column.value(row));
                     }
+                    visit(&texts)?;
                 }
-                Ok(columns.first().map_or(0, |column| column.len() as u64))
+                Ok(*rows as u64)
             }
             Self::Lines { path, bytes, first_line } => {
                 let mut rows = 0;
                 for (line, number) in lines(bytes).zip(*first_line..) {
-                    if line.trim_ascii().is_empty() {
-                        continue;
+                    if !line.trim_ascii().is_empty() {
+                        rows += 1;
+                        object(line, path, number)?;
                     }
+                }
+                Ok(rows)
+            }
+            Self::Items { path, bytes, items } => {
+                for (place, number) in items {
+                    object(&bytes[place.clone()], path, *number)?;
+                }
+                Ok(items.len() as u64)
+            }
+            Self::Plain { path, bytes, first_line } => {
+                let mut rows = 0;
+                for (line, number) in plain_lines(bytes).zip(*first_line..) {
+                    let text = std::str::from_utf8(line).map_err(|error| Error::Field {
+                        path: path.to_path_buf(),
+                        line: number,
+                        what: FieldFault::NotUtf8(error.valid_up_to() + 1),
+                    })?;
                     rows += 1;
-                    let texts = parse_line(line, reading.keys, path, number)?;
-                    for (key, text) in texts.iter().enumerate() {
-                        visit(key, text)?;
-                    }
+                    let texts: Vec<_> = reading.keys.iter().map(|key| (key == TEXT).then_some(text)).collect();
+                    visit(&texts)?;
                 }
                 Ok(rows)
             }
@@ -61,170 +128,73 @@ impl Batch {
     }
 }
 
-/// The lines of `bytes`, without their newlines.
+/// Where the first line of some bytes ends, without and with its end.
+type Measure = fn(&[u8]) -> (usize, usize);
+
+/// Up to a newline.
+fn line(bytes: &[u8]) -> (usize, usize) {
+    let end = memchr::memchr(b'\n', bytes);
+    end.map_or((bytes.len(), bytes.len()), |end| (end, end + 1))
+}
+
+/// Up to a newline, a carriage return, or both: as Python opens a text file.
+fn plain_line(bytes: &[u8]) -> (usize, usize) {
+    match memchr::memchr2(b'\n', b'\r', bytes) {
+        Some(end) if bytes[end..].starts_with(b"\r\n") => (end, end + 2),
+        Some(end) => (end, end + 1),
+        None => (bytes.len(), bytes.len()),
+    }
+}
+
 fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    each_line(bytes, line)
+}
+
+fn plain_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    each_line(bytes, plain_line)
+}
+
+/// The lines of `bytes`, without their ends.
+fn each_line(bytes: &[u8], measure: Measure) -> impl Iterator<Item = &[u8]> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+        let (end, next) = (!rest.is_empty()).then(|| measure(rest))?;
         let line = &rest[..end];
-        rest = rest.get(end + 1..).unwrap_or_default();
+        rest = &rest[next..];
         Some(line)
     })
 }
 
-/// The texts of one line in the order of the keys.
-fn parse_line<'line>(
-    line: &'line [u8],
-    keys: &[String],
-    path: &Path,
-    number: u64,
-) -> Result<Vec<Cow<'line, str>>, Error> {
-    let field = |what| Error::Field { path: path.to_owned(), line: number, what };
-    let text = std::str::from_utf8(line).map_err(|error| field(FieldFault::NotUtf8(error.valid_up_to() + 1)))?;
-    let mut fault = None;
-    let mut json = serde_json::Deserializer::from_str(text);
-    let parsed = Wanted { keys, fault: &mut fault }.deserialize(&mut json).and_then(|texts| json.end().map(|()| texts));
-    match (parsed, fault) {
-        (_, Some(what)) => Err(field(what)),
-        (Ok(texts), None) => Ok(texts),
-        (Err(error), None) => {
-            let what = error.to_string();
-            // serde_json counts lines inside this one line: only the column helps.
-            let what = what.replace(" at line 1 column ", " at column ");
-            // The second message is what half a pair before other text gives.
-            if what.contains("surrogate") || what.contains("unexpected end of hex escape") {
-                return Err(field(FieldFault::LoneSurrogate(what)));
+/// Keeps the lines of `part`, counting only those that count.
+fn narrow_lines(
+    bytes: &mut Vec<u8>,
+    first_line: &mut u64,
+    part: &Range<usize>,
+    measure: Measure,
+    counts: fn(&[u8]) -> bool,
+) {
+    let (mut at, mut row) = (0, 0);
+    let mut from = None;
+    for number in *first_line.. {
+        let rest = &bytes[at..];
+        if rest.is_empty() || row == part.end {
+            break;
+        }
+        let (end, next) = measure(rest);
+        if counts(&rest[..end]) {
+            if row == part.start {
+                from = Some((at, number));
             }
-            Err(Error::Json { path: path.to_owned(), line: number, what })
+            row += 1;
         }
+        at += next;
     }
-}
-
-/// Picks the wanted keys out of one object and skips the rest.
-struct Wanted<'keys> {
-    keys: &'keys [String],
-    fault: &'keys mut Option<FieldFault>,
-}
-
-impl<'line> DeserializeSeed<'line> for Wanted<'_> {
-    type Value = Vec<Cow<'line, str>>;
-
-    fn deserialize<D: Deserializer<'line>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'line> Visitor<'line> for Wanted<'_> {
-    type Value = Vec<Cow<'line, str>>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("one object a line")
-    }
-
-    fn visit_map<A: MapAccess<'line>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found: Vec<Option<Cow<'line, str>>> = vec![None; self.keys.len()];
-        while let Some(KeyText(name)) = map.next_key()? {
-            let Some(position) = self.keys.iter().position(|key| *key == name) else {
-                map.next_value::<IgnoredAny>()?;
-                continue;
-            };
-            let key = || self.keys[position].clone();
-            let fault = match map.next_value::<Field<'line>>()? {
-                Field::Text(_) if found[position].is_some() => FieldFault::Twice(key()),
-                Field::Text(text) => {
-                    found[position] = Some(text);
-                    continue;
-                }
-                Field::Null => FieldFault::Null(key()),
-                Field::Other(found) => FieldFault::NotText { key: key(), found },
-            };
-            *self.fault = Some(fault);
-            return Err(A::Error::custom("a field is at fault"));
+    bytes.truncate(at);
+    match from {
+        Some((start, number)) => {
+            bytes.drain(..start);
+            *first_line = number;
         }
-        let mut texts = Vec::with_capacity(found.len());
-        for (text, key) in found.into_iter().zip(self.keys) {
-            let Some(text) = text else {
-                *self.fault = Some(FieldFault::Missing(key.clone()));
-                return Err(A::Error::custom("a field is missing"));
-            };
-            texts.push(text);
-        }
-        Ok(texts)
-    }
-}
-
-/// A key, borrowed unless it holds escapes.
-struct KeyText<'line>(Cow<'line, str>);
-
-impl<'line> serde::Deserialize<'line> for KeyText<'line> {
-    fn deserialize<D: Deserializer<'line>>(deserializer: D) -> Result<Self, D::Error> {
-        match Field::deserialize(deserializer)? {
-            Field::Text(text) => Ok(Self(text)),
-            Field::Null | Field::Other(_) => Err(D::Error::custom("a key is not a string")),
-        }
-    }
-}
-
-/// A value, by what it is.
-enum Field<'line> {
-    Text(Cow<'line, str>),
-    Null,
-    Other(&'static str),
-}
-
-impl<'line> serde::Deserialize<'line> for Field<'line> {
-    fn deserialize<D: Deserializer<'line>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(FieldVisitor)
-    }
-}
-
-struct FieldVisitor;
-
-impl<'line> Visitor<'line> for FieldVisitor {
-    type Value = Field<'line>;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a JSON value")
-    }
-
-    fn visit_borrowed_str<E>(self, text: &'line str) -> Result<Self::Value, E> {
-        Ok(Field::Text(Cow::Borrowed(text)))
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Field::Text(Cow::Owned(text.to_owned())))
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(Field::Null)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Field::Other("a truth value"))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Field::Other("a number"))
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Field::Other("a number"))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Field::Other("a number"))
-    }
-
-    fn visit_seq<A: serde::de::SeqAccess<'line>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        while list.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Field::Other("a list"))
-    }
-
-    fn visit_map<A: MapAccess<'line>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Field::Other("an object"))
+        None => bytes.clear(),
     }
 }

@@ -1,16 +1,45 @@
-//! From the `--input` argument to a list of files of one format.
+//! From the `--input` arguments to a list of files of one format.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::Format;
+use super::{Compression, Format};
 use crate::error::Error;
 use crate::output::directory;
 
-/// Returns the format and the files, sorted by name.
-pub(super) fn locate(input: &Path) -> Result<(Format, Vec<PathBuf>), Error> {
+/// A file and what its name says about it.
+#[derive(Debug)]
+pub(super) struct Located {
+    pub(super) path: PathBuf,
+    pub(super) kind: Kind,
+}
+
+/// What the end of a name says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Kind {
+    pub(super) format: Format,
+    pub(super) compression: Compression,
+}
+
+/// Returns the files of all inputs: in the given order, those of a directory
+/// or pattern by name.
+pub(super) fn locate(inputs: &[PathBuf]) -> Result<Vec<Located>, Error> {
+    let mut files: Vec<Located> = Vec::new();
+    for input in inputs {
+        let found = locate_one(input)?;
+        let first = files.first().or(found.first()).map(|file| file.kind.format);
+        if let Some(other) = found.iter().find(|file| Some(file.kind.format) != first) {
+            let first = first.map_or("", Format::name);
+            return Err(Error::MixedFormats { path: input.clone(), first, other: other.kind.format.name() });
+        }
+        files.extend(found);
+    }
+    Ok(files)
+}
+
+fn locate_one(input: &Path) -> Result<Vec<Located>, Error> {
     match fs::metadata(input) {
-        Ok(data) if data.is_file() => Ok((format_of(input)?, vec![input.to_owned()])),
+        Ok(data) if data.is_file() => Ok(vec![Located { path: input.to_owned(), kind: kind_of(input)? }]),
         Ok(data) if data.is_dir() => list(input, input, |_| true),
         Ok(_) => Err(Error::NotAFile { path: input.to_owned() }),
         Err(_) => {
@@ -24,33 +53,44 @@ pub(super) fn locate(input: &Path) -> Result<(Format, Vec<PathBuf>), Error> {
 }
 
 /// The data files directly in `folder` whose names are wanted.
-fn list(input: &Path, folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<(Format, Vec<PathBuf>), Error> {
+fn list(input: &Path, folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<Located>, Error> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io("list", folder))? {
         let path = entry.map_err(Error::io("list", folder))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let ours = !name.starts_with('.') && wanted(&name) && path.is_file();
-        if let (true, Ok(format)) = (ours, format_of(&path)) {
-            files.push((path, format));
+        if let (true, Ok(kind)) = (ours, kind_of(&path)) {
+            files.push(Located { path, kind });
         }
     }
-    files.sort_by(|left, right| left.0.cmp(&right.0));
-    let Some(&(_, format)) = files.first() else {
+    files.sort_by(|left, right| left.path.cmp(&right.path));
+    if files.is_empty() {
         return Err(Error::NothingToRead { path: input.to_owned() });
-    };
-    if files.iter().any(|(_, other)| *other != format) {
-        return Err(Error::MixedFormats { path: input.to_owned() });
     }
-    Ok((format, files.into_iter().map(|(path, _)| path).collect()))
+    Ok(files)
 }
 
-fn format_of(path: &Path) -> Result<Format, Error> {
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    match extension.as_str() {
-        "parquet" => Ok(Format::Parquet),
-        "jsonl" | "json" => Ok(Format::Jsonl),
-        other => Err(Error::Format { path: path.to_owned(), extension: format!(".{other}") }),
+fn kind_of(path: &Path) -> Result<Kind, Error> {
+    let extension = |path: &Path| path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let outer = extension(path);
+    let compression = match outer.as_str() {
+        "gz" => Compression::Gzip,
+        "zst" => Compression::Zstd,
+        _ => Compression::None,
+    };
+    let inner = if compression == Compression::None { outer.clone() } else { extension(&path.with_extension("")) };
+    let format = match inner.as_str() {
+        "parquet" => Format::Parquet,
+        "jsonl" | "json" => Format::Jsonl,
+        "csv" => Format::Csv,
+        "txt" => Format::Text,
+        "arrow" => Format::Arrow,
+        _ => return Err(Error::Format { path: path.to_owned(), extension: format!(".{outer}") }),
+    };
+    if compression != Compression::None && matches!(format, Format::Parquet | Format::Arrow) {
+        return Err(Error::Format { path: path.to_owned(), extension: format!(".{inner}.{outer}") });
     }
+    Ok(Kind { format, compression })
 }
 
 /// Shell-like matching of one name: `*` any run, `?` any byte.

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
-use arrow_array::{Array, RecordBatch, StringArray};
+use arrow_array::{Array, RecordBatch};
 use arrow_schema::DataType;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 
-use super::{Batch, Reading, Slice, SourceFile};
+use super::source::columns_for;
+use super::{Absent, Batch, Reading, Slice, SourceFile};
 use crate::encode::guarded;
 use crate::error::Error;
 
@@ -62,28 +63,21 @@ impl ParquetFile {
     }
 
     /// Positions of the keys among the columns.
-    fn positions(&self, keys: &[String]) -> Result<Vec<usize>, Error> {
-        keys.iter().map(|key| self.position(key)).collect()
-    }
-
-    fn position(&self, key: &str) -> Result<usize, Error> {
+    fn positions(&self, reading: Reading<'_>) -> Result<Vec<Option<usize>>, Error> {
         let fields = self.metadata.schema().fields();
-        let Some((position, field)) = fields.iter().enumerate().find(|(_, field)| field.name() == key) else {
-            let mut names: Vec<String> = fields.iter().take(20).map(|field| format!("`{}`", field.name())).collect();
-            if fields.len() > names.len() {
-                names.push("…".to_owned());
+        let names: Vec<String> = fields.iter().map(|field| field.name().clone()).collect();
+        let positions = columns_for(&self.path, &names, reading)?;
+        for (key, position) in reading.keys.iter().zip(&positions) {
+            let kind = position.map(|position| fields[position].data_type());
+            if let Some(kind) = kind.filter(|kind| *kind != &DataType::Utf8) {
+                return Err(Error::ColumnType {
+                    path: self.path.to_path_buf(),
+                    key: key.clone(),
+                    found: format!("`{kind}`"),
+                });
             }
-            let have = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-            return Err(Error::NoColumn { path: self.path.to_path_buf(), key: key.to_owned(), have });
-        };
-        if field.data_type() != &DataType::Utf8 {
-            return Err(Error::ColumnType {
-                path: self.path.to_path_buf(),
-                key: key.to_owned(),
-                found: format!("`{}`", field.data_type()),
-            });
         }
-        Ok(position)
+        Ok(positions)
     }
 
     /// How many rows of a group make one batch.
@@ -109,7 +103,7 @@ impl ParquetFile {
         reading: Reading<'_>,
         send: &mut dyn FnMut(Batch) -> bool,
     ) -> Result<bool, Error> {
-        let positions = self.positions(reading.keys)?;
+        let positions: Vec<usize> = self.positions(reading)?.into_iter().flatten().collect();
         let mut begin = 0;
         for (group, rows) in self.group_rows().enumerate() {
             let end = begin + rows;
@@ -168,15 +162,17 @@ impl ParquetFile {
         let mut columns = Vec::with_capacity(reading.keys.len());
         let mut size = 0;
         for key in reading.keys {
-            let column: Option<&StringArray> = batch.column_by_name(key).and_then(|column| column.as_string_opt());
-            let Some(column) = column else {
-                return Err(Error::Parquet {
-                    path: self.path.to_path_buf(),
-                    what: format!("`{key}` did not read as text"),
-                });
+            // One that the file lacks was let pass before, or refused.
+            let Some(column) = batch.column_by_name(key) else {
+                columns.push(None);
+                continue;
             };
             let path = || self.path.to_path_buf();
-            if let Some(null) = (0..column.len()).find(|&row| column.is_null(row)) {
+            let Some(column) = column.as_string_opt::<i32>() else {
+                return Err(Error::Parquet { path: path(), what: format!("`{key}` did not read as text") });
+            };
+            let null = (reading.absent == Absent::Refused).then(|| (0..column.len()).find(|&row| column.is_null(row)));
+            if let Some(null) = null.flatten() {
                 return Err(Error::Null { path: path(), row: first_row + null as u64, key: key.clone() });
             }
             let lengths = column.offsets().windows(2).map(|pair| usize::try_from(pair[1] - pair[0]).unwrap_or(0));
@@ -192,9 +188,9 @@ impl ParquetFile {
                     });
                 }
             }
-            columns.push(column.clone());
+            columns.push(Some(column.clone()));
         }
-        Ok(Batch::Columns { columns, size })
+        Ok(Batch::Columns { columns, rows: batch.num_rows(), size })
     }
 }
 

@@ -32,7 +32,7 @@ impl Compiler<'_> {
                 StageBody::Preprocess(stage) => {
                     body.inputs.extend(spec.hf_dir.clone());
                     body.inputs.extend(spec.dataset.iter().cloned());
-                    body.outputs.extend(stage.json_keys.iter().map(|key| preprocess::data_path(stage, key)));
+                    body.outputs.extend(stage.outputs().into_iter().map(|key| preprocess::data_path(stage, key)));
                 }
                 StageBody::Train(stage) => {
                     body.script = Some(script_path(spec, &stage.script));

@@ -4,7 +4,7 @@ use super::super::digest::Digest;
 use super::super::pipeline::{Body, Kind};
 use super::super::shards::split;
 use super::{Compiler, Work, engine_task};
-use crate::arguments::preprocess;
+use crate::arguments::preprocess::{self, Part};
 use crate::decode::list;
 use crate::nearest::nearest;
 use crate::spec::{Preprocess, Stage};
@@ -19,19 +19,31 @@ impl Compiler<'_> {
         }
         let (spec, dataset) = (self.spec, &self.survey.dataset);
         let wanted = preprocess.shards.unwrap_or(self.survey.agents.max(1));
-        let slices = split(dataset, wanted);
+        let together = preprocess.is_grouped() && (dataset.len() > 1 || dataset.iter().any(|file| file.rows.is_none()));
+        let slices =
+            if together { Vec::new() } else { split(dataset, wanted, if preprocess.is_grouped() { 50 } else { 1 }) };
         let total = slices.len();
         let mut tasks = Vec::with_capacity(total);
         for (index, slice) in slices.into_iter().enumerate() {
             let file = &dataset[slice.file];
             let name = file.path.rsplit('/').next().unwrap_or_default();
-            let label = match slice.rows {
-                Some(rows) => format!("shard {} of {total}: {name} rows {}..{}", index + 1, rows.start, rows.end),
-                None => format!("shard {} of {total}: {name}", index + 1),
+            let part = match slice.part {
+                Part::Whole => String::new(),
+                Part::Rows { start, end } => format!(" rows {start}..{end}"),
+                Part::Bytes { start, end } => format!(" bytes {start}..{end}"),
             };
-            let args = preprocess::shard_arguments(spec, preprocess, &file.path, slice.rows);
+            let label = format!("shard {} of {total}: {name}{part}", index + 1);
+            let args = preprocess::shard_arguments(spec, preprocess, &[&file.path], slice.part);
             let body = Body::Tokenize { index: u32::try_from(index).ok()?, args };
             tasks.push(engine_task(label, body, slice.bytes, stage.retries));
+        }
+        let weight = dataset.iter().map(|file| file.bytes).fold(0, u64::saturating_add);
+        if together {
+            // Fifty rows may lie in two files: only one task sees them together.
+            let inputs: Vec<&str> = dataset.iter().map(|file| file.path.as_str()).collect();
+            let args = preprocess::shard_arguments(spec, preprocess, &inputs, Part::Whole);
+            let label = format!("shard 1 of 1: {} files", inputs.len());
+            tasks.push(engine_task(label, Body::Tokenize { index: 0, args }, weight, stage.retries));
         }
         let mut warnings = Vec::new();
         for (index, file) in dataset.iter().enumerate().filter(|(_, file)| file.rows == Some(0)) {
@@ -41,8 +53,7 @@ impl Compiler<'_> {
                 None,
             ));
         }
-        let merge = Body::TokenizeMerge { args: preprocess::merge_arguments(preprocess) };
-        let weight = dataset.iter().map(|file| file.bytes).fold(0, u64::saturating_add);
+        let merge = Body::TokenizeMerge { args: preprocess::merge_arguments(spec, preprocess) };
         Some(Work {
             kind: Kind::Preprocess,
             tasks,
@@ -77,8 +88,7 @@ impl Compiler<'_> {
                 continue;
             };
             let columns: Vec<&str> = file.columns.iter().map(String::as_str).collect();
-            for key in preprocess.json_keys.iter().filter(|key| !columns.is_empty() && !columns.contains(&key.as_str()))
-            {
+            for key in preprocess.columns().into_iter().filter(|key| !columns.is_empty() && !columns.contains(key)) {
                 let hint = match nearest(key, columns.iter().copied()) {
                     Some(near) => format!("did you mean `{near}`? set stages.preprocess.json_keys"),
                     None => format!("set stages.preprocess.json_keys to one of {}", list(&columns)),

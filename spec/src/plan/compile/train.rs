@@ -6,7 +6,7 @@ use super::super::survey::script_path;
 use super::{Compiler, Work};
 use crate::arguments::train;
 use crate::problem::Problem;
-use crate::spec::{Device, Recompute, Stage, Train};
+use crate::spec::{Device, Handler, Recompute, Stage, Train};
 use model::ModelShape;
 
 impl Compiler<'_> {
@@ -111,6 +111,17 @@ impl Compiler<'_> {
         let spec = self.spec;
         let mut warnings = Vec::new();
         let Some(derived) = &train.derived else { return warnings };
+        let instructions = spec.preprocess().is_some_and(|stage| stage.handler == Handler::AlpacaInstruction);
+        let flag = "--is-instruction-dataset";
+        if instructions && derived.data_path.is_none() && !train.args.iter().any(|word| word == flag) {
+            warnings.push(spec.problem(
+                "stages.train",
+                format!("its token files are instructions, but `args` has no `{flag}`"),
+                Some(format!(
+                    "add script: posttrain_gpt.py, and args: [--stage, sft, --finetune, {flag}, --prompt-type, qwen]"
+                )),
+            ));
+        }
         if derived.seq_length > shape.max_position_embeddings {
             warnings.push(spec.problem(
                 "stages.train.seq_length",

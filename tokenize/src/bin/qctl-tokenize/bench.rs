@@ -123,7 +123,7 @@ fn encode_all(encoder: &dyn Encoder, texts: &[String], threads: usize) -> u64 {
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
         let work = || {
-            let mut session = encoder.session();
+            let mut session = encoder.session(true);
             let mut count = 0;
             loop {
                 let begin = next.fetch_add(TAKE, Ordering::Relaxed);

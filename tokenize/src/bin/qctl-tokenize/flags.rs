@@ -11,7 +11,7 @@ use tokenize::Backend;
 
 use crate::report::Report;
 
-/// Turn parquet or jsonl text into Megatron's .bin/.idx.
+/// Turn text into Megatron's .bin/.idx.
 #[derive(Debug, Parser)]
 #[command(name = "qctl-tokenize", version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 struct Line {
@@ -27,6 +27,8 @@ enum Verb {
     Merge(MergeFlags),
     /// Print what an input or a finished pair holds, as JSON.
     Describe(DescribeFlags),
+    /// Compare two finished pairs, as JSON; exit code 1 if they differ.
+    Diff(DiffFlags),
     /// Measure the engine against its encoder alone.
     Bench(BenchFlags),
 }
@@ -34,12 +36,16 @@ enum Verb {
 /// One run.
 #[derive(Debug, Args)]
 pub(crate) struct RunFlags {
-    /// A .parquet, .jsonl or .json file, a directory of them, or a pattern such as `dir/*.parquet`
-    #[arg(long, value_name = "PATH")]
-    pub(crate) input: PathBuf,
-    /// The directory with tokenizer.json and tokenizer_config.json
-    #[arg(long, value_name = "DIR")]
-    pub(crate) tokenizer_name_or_path: PathBuf,
+    /// Files (.parquet, .jsonl, .json, .csv, .txt, .arrow; the text formats also as .gz or .zst), directories of them,
+    /// or patterns such as `dir/*.parquet`
+    #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
+    pub(crate) input: Vec<PathBuf>,
+    /// The directory with tokenizer.json (or vocab.json and merges.txt) and tokenizer_config.json
+    #[arg(long, value_name = "DIR", required_unless_present = "merge_group_keys")]
+    pub(crate) tokenizer_name_or_path: Option<PathBuf>,
+    /// Instead, join the pairs in the directory --input whose names hold KEY, by name, into <PREFIX>_<KEY>
+    #[arg(long, value_name = "KEY", num_args = 1..)]
+    pub(crate) merge_group_keys: Vec<String>,
     /// The kind of tokenizer
     #[arg(long, value_name = "TYPE", default_value = "PretrainedFromHF", value_parser = ["PretrainedFromHF"])]
     pub(crate) tokenizer_type: String,
@@ -61,13 +67,26 @@ pub(crate) struct RunFlags {
     /// Leave out sequences of N ids or more; their documents stay, empty
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
     pub(crate) seq_length: Option<u32>,
-    /// Accepted: the result does not depend on it
+    /// How texts are made of rows; by default each key is a text
+    #[arg(long, value_name = "NAME", default_value = "")]
+    pub(crate) handler_name: String,
+    /// The prompt of an instruction handler: qwen
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) prompt_type: Option<String>,
+    /// Pack an instruction handler's sequences into rows of --seq-length
+    #[arg(long)]
+    pub(crate) pack: bool,
+    /// Fill each document up to a multiple of N ids
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1 << 24))]
+    pub(crate) pad_to_multiple_of: u32,
+    /// Parts that the reference would cut the rows into first: it matters to --pack, and to --seq-length with several
+    /// keys
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) n_subs: u32,
     /// Only these rows, from 0, the end excluded
     #[arg(long, value_name = "A..B", value_parser = range, conflicts_with = "byte_range")]
     pub(crate) rows: Option<Range<u64>>,
-    /// Only the jsonl lines that begin at these bytes
+    /// Only the lines that begin at these bytes; plain .jsonl and .txt
     #[arg(long, value_name = "A..B", value_parser = range)]
     pub(crate) byte_range: Option<Range<u64>>,
     /// The longest text or line
@@ -99,6 +118,15 @@ pub(crate) struct MergeFlags {
     /// Remove the parts once the result stands
     #[arg(long)]
     pub(crate) remove_parts: bool,
+    /// Pack the joined sequences of an instruction handler
+    #[arg(long, requires = "seq_length", requires = "tokenizer_name_or_path")]
+    pub(crate) pack: bool,
+    /// The length of packed rows, in ids
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
+    pub(crate) seq_length: Option<u32>,
+    /// The tokenizer whose padding token fills packed rows
+    #[arg(long, value_name = "DIR")]
+    pub(crate) tokenizer_name_or_path: Option<PathBuf>,
     /// JSON lines on stdout instead of talk
     #[arg(long, value_enum, default_value_t = ProgressFlag::Text)]
     progress: ProgressFlag,
@@ -113,12 +141,24 @@ pub(crate) struct DescribeFlags {
     /// A finished pair, with or without .bin or .idx
     #[arg(long, value_name = "PREFIX")]
     pub(crate) prefix: Option<PathBuf>,
-    /// The tokenizer to look at
-    #[arg(long, value_name = "DIR", conflicts_with = "prefix")]
+    /// The tokenizer to look at; with --prefix it spells out samples
+    #[arg(long, value_name = "DIR")]
     pub(crate) tokenizer_name_or_path: Option<PathBuf>,
-    /// Read a jsonl input to count its rows
+    /// Read an input that does not say how many rows it has
     #[arg(long)]
     pub(crate) count: bool,
+    /// Sequences of a pair to spell out
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(0..=100))]
+    pub(crate) samples: u16,
+}
+
+/// `diff`.
+#[derive(Debug, Args)]
+pub(crate) struct DiffFlags {
+    /// A finished pair, with or without .bin or .idx
+    pub(crate) left: PathBuf,
+    /// The other one
+    pub(crate) right: PathBuf,
 }
 
 /// `bench`.
@@ -169,13 +209,8 @@ impl EncoderFlag {
 
 /// Flags of the reference tool that would change the result.
 const REFUSED: &[&str] = &[
-    "handler-name",
-    "prompt-type",
     "prompt-type-path",
-    "pack",
     "neat-pack",
-    "pad-to-multiple-of",
-    "merge-group-keys",
     "split-sentences",
     "streaming",
     "hf-datasets-params",
@@ -220,8 +255,10 @@ pub(crate) struct Parsed {
 #[derive(Debug)]
 pub(crate) enum Action {
     Run(RunFlags),
+    MergeGroups(RunFlags),
     Merge(MergeFlags),
     Describe(DescribeFlags),
+    Diff(DiffFlags),
     Bench(BenchFlags),
 }
 
@@ -252,7 +289,7 @@ pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
     let matches = command.try_get_matches_from_mut(line)?;
     for name in REFUSED {
         if matches.get_flag_or_values(name) {
-            let what = format!("`--{name}` is not supported yet: only the pretrain mode is, one text per row");
+            let what = format!("`--{name}` is not supported");
             return Err(command.error(ErrorKind::UnknownArgument, what).into());
         }
     }
@@ -269,13 +306,12 @@ pub(crate) fn parse(line: impl IntoIterator<Item = OsString>) -> Result<Parsed, 
             (Action::Merge(flags), progress)
         }
         (Some(Verb::Describe(flags)), _) => (Action::Describe(flags), ProgressFlag::Text),
+        (Some(Verb::Diff(flags)), _) => (Action::Diff(flags), ProgressFlag::Text),
         (Some(Verb::Bench(flags)), _) => (Action::Bench(flags), ProgressFlag::Text),
         (None, Some(flags)) => {
-            if flags.n_subs > 1 {
-                notes.push("`--n-subs` has no effect here: the result is the same without it".to_owned());
-            }
             let progress = flags.progress;
-            (Action::Run(flags), progress)
+            let group = !flags.merge_group_keys.is_empty();
+            (if group { Action::MergeGroups(flags) } else { Action::Run(flags) }, progress)
         }
         (None, None) => {
             let what = "`--input`, `--tokenizer-name-or-path` and `--output-prefix` are needed";

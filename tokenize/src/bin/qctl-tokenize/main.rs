@@ -28,8 +28,19 @@ fn main() -> ExitCode {
     }
     let outcome = match action {
         Action::Run(job) => job::run(&job, &mut report),
+        Action::MergeGroups(job) => merge::run_groups(&job, &mut report),
         Action::Merge(merge) => merge::run(&merge, &mut report),
         Action::Describe(describe) => describe::run(&describe, &mut report),
+        Action::Diff(diff) => {
+            return match describe::diff(&diff, &report) {
+                Ok(true) => ExitCode::SUCCESS,
+                Ok(false) => ExitCode::FAILURE,
+                Err(failure) => {
+                    report.failure(&failure);
+                    ExitCode::FAILURE
+                }
+            };
+        }
         Action::Bench(bench) => bench::run(&bench, &mut report),
     };
     match outcome {

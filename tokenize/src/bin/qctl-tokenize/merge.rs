@@ -1,8 +1,8 @@
 //! `merge`: slices into one pair per key.
 
-use tokenize::{Merge, merge};
+use tokenize::{Backend, Merge, PackMerge, Tokenizer, merge, merge_groups};
 
-use crate::flags::MergeFlags;
+use crate::flags::{MergeFlags, RunFlags};
 use crate::parts;
 use crate::report::{Failure, Report};
 
@@ -12,7 +12,15 @@ pub(crate) fn run(flags: &MergeFlags, report: &mut Report) -> Result<(), Failure
         None => flags.parts.clone(),
     };
     let total = parts.len() * flags.json_keys.len();
+    let pack = match (&flags.tokenizer_name_or_path, flags.seq_length) {
+        (Some(directory), Some(seq_length)) if flags.pack => {
+            let pad_id = Tokenizer::load(directory, Backend::Reference)?.packing_pad_id()?;
+            Some(PackMerge { seq_length, pad_id })
+        }
+        _ => None,
+    };
     let job = Merge {
+        pack,
         output_prefix: flags.output_prefix.clone(),
         keys: flags.json_keys.clone(),
         parts,
@@ -26,6 +34,19 @@ pub(crate) fn run(flags: &MergeFlags, report: &mut Report) -> Result<(), Failure
         summary.sequences,
         summary.tokens
     ));
+    report.result(&summary);
+    Ok(())
+}
+
+/// The reference's `--merge-group-keys`: no tokenizer, no texts.
+pub(crate) fn run_groups(flags: &RunFlags, report: &mut Report) -> Result<(), Failure> {
+    let [folder] = flags.input.as_slice() else {
+        return Err(Failure::new("`--merge-group-keys` takes one `--input`", "give the directory of the pairs"));
+    };
+    let (keys, json) = (&flags.merge_group_keys, report.is_json());
+    let watch = &mut |done, tokens| report.merged(done, done, tokens);
+    let summary = merge_groups(folder, keys, &flags.output_prefix, json, watch)?;
+    report.talk(&format!("merged: {} sequences, {} tokens", summary.sequences, summary.tokens));
     report.result(&summary);
     Ok(())
 }
