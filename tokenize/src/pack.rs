@@ -1,7 +1,7 @@
 //! Packs short sequences into rows of one length, as `--pack` does.
 //!
-//! What goes together is decided by the lengths of all sequences: twelve to
-//! sixteen bytes of memory for each, and never their ids.
+//! What goes together is decided by the lengths of all sequences: twenty
+//! bytes of memory for each, and never their ids.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

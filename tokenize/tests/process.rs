@@ -59,6 +59,7 @@ fn a_run_talks_like_the_reference() {
         assert!(talk.contains(part), "{talk}");
     }
     assert!(talk.contains("Processed 300 documents ("), "{talk}");
+    assert!(talk.contains(" tokens/s, ") && talk.contains("100 % done, 0 s left"), "{talk}");
     let expected = plain_run(&[texts()], &place.path().join("tokenizer"), true, None);
     assert!(read_pair(&place.path().join("x"), "text") == expected[0]);
 }
@@ -83,6 +84,10 @@ fn progress_is_json_lines_with_a_result_at_the_end() {
     assert_eq!((&progress["done"], &progress["total"]), (&json!(300), &json!(300)));
     assert_eq!(progress["tokens"], result["tokens"]);
     assert!(progress["bytes"].as_u64().unwrap() > 0);
+    assert_eq!(progress["seconds_left"], 0.0);
+    for rate in ["rows_per_s", "tokens_per_s", "bytes_per_s"] {
+        assert!(progress[rate].as_f64().unwrap() > 0.0, "{rate}");
+    }
 }
 
 #[test]
@@ -161,6 +166,43 @@ fn describe_answers_planners() {
     fs::write(place.path().join("x_text_document.bin"), "1234").unwrap();
     let (out, _) = place.expect("describe --prefix x_text_document", 1);
     assert_eq!(out[0]["consistent"], false);
+}
+
+#[test]
+fn pairs_are_described_with_samples_and_compared() {
+    let place = Place::new();
+    place.expect(RUN, 0);
+    let (out, _) = place.expect("describe --prefix x_text_document --tokenizer-name-or-path tokenizer --samples 2", 0);
+    let buckets = out[0]["histogram"].as_array().unwrap();
+    let counted: u64 = buckets.iter().map(|bucket| bucket["sequences"].as_u64().unwrap()).sum();
+    assert_eq!(counted, 299);
+    let samples: Vec<(u64, &str)> = out[0]["samples"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|sample| (sample["sequence"].as_u64().unwrap(), sample["text"].as_str().unwrap()))
+        .collect();
+    // Row 7 is empty, so that sequence 149 is row 150.
+    assert_eq!(samples, [(0, "the row 0 and on\n"), (149, "the row 150 and on\n")]);
+
+    for (name, change) in [("same", None), ("id", Some(4)), ("none", None)] {
+        let mut bin = fs::read(place.path().join("x_text_document.bin")).unwrap();
+        if let Some(at) = change {
+            bin[at] ^= 1;
+        }
+        fs::write(place.path().join(format!("{name}.bin")), bin).unwrap();
+        fs::copy(place.path().join("x_text_document.idx"), place.path().join(format!("{name}.idx"))).unwrap();
+    }
+    let (out, _) = place.expect("diff x_text_document same.idx", 0);
+    assert_eq!(out[0], json!({"equal": true, "first": null}));
+    let (out, _) = place.expect("diff x_text_document id", 1);
+    let first = &out[0]["first"];
+    assert_eq!((&first["what"], &first["sequence"], &first["position"]), (&json!("id"), &json!(0), &json!(1)));
+    place.expect(&format!("{} --rows 0..20", RUN.replace(" x", " few")), 0);
+    let (out, _) = place.expect("diff x_text_document few_text_document", 1);
+    assert_eq!(out[0]["first"], json!({"what": "sequences", "left": 299, "right": 19}));
+    let (_, talk) = place.expect("diff x_text_document gone", 1);
+    assert!(talk.contains("gone.idx") && out[0]["equal"] == false, "{talk}");
 }
 
 #[test]

@@ -26,8 +26,8 @@ pub(crate) struct DatasetArgs {
 enum DatasetCommand {
     /// Checks a `.bin/.idx` pair and shows what it holds
     #[command(after_help = "\
-Every number of the index is compared with the others and with the size of the `.bin`. The exit code is 1
-if they contradict each other.
+Every number of the index is compared with the others and with the size of the `.bin`. The exit
+code is 1 if they contradict each other.
 
 Example:
   qctl dataset describe ./dataset/alpaca_text_document --tokenizer ./qwen2.5_7b_hf")]

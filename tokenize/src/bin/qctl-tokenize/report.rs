@@ -77,15 +77,23 @@ impl Report {
 
     /// How far it is: a JSON line, or the reference's line each `interval` rows.
     pub(crate) fn progress(&mut self, progress: &Progress, interval: u64) {
+        let seconds = self.started.map_or(0.0, |start| start.elapsed().as_secs_f64()).max(1e-6);
         if self.json {
-            line(&progress_json(progress));
+            line(&progress_json(progress, seconds));
         } else if progress.rows >= self.next_line + interval {
             let rows = progress.rows / interval * interval;
             self.next_line = rows;
-            let seconds = self.started.map_or(0.0, |start| start.elapsed().as_secs_f64()).max(1e-6);
             let (rate, megabytes) =
                 (as_f64(rows) / seconds, as_f64(4 * progress.tokens) / seconds / f64::from(1 << 20));
-            say(&format!("Processed {rows} documents ({rate:.1} docs/s, {megabytes:.2} MB/s)."));
+            // The reference's sentence, then what it does not tell.
+            let mut text = format!("Processed {rows} documents ({rate:.1} docs/s, {megabytes:.2} MB/s).");
+            let (tokens, texts) = (as_f64(progress.tokens) / seconds, as_f64(progress.text_bytes) / seconds / 1e6);
+            text.push_str(&format!(" {tokens:.0} tokens/s, {texts:.2} MB/s of text"));
+            if let Some(left) = seconds_left(progress, seconds) {
+                let share = 100.0 * as_f64(progress.rows) / as_f64(progress.total_rows.max(1));
+                text.push_str(&format!(", {share:.0} % done, {left:.0} s left"));
+            }
+            say(&text);
         }
     }
 
@@ -133,11 +141,21 @@ impl Report {
     }
 }
 
-fn progress_json(progress: &Progress) -> Value {
+fn progress_json(progress: &Progress, seconds: f64) -> Value {
+    let rate = |count: u64| (as_f64(count) / seconds).round();
     json!({
         "type": "progress", "done": progress.rows, "total": progress.total_rows, "unit": "rows",
         "tokens": progress.tokens, "bytes": progress.text_bytes,
+        "rows_per_s": rate(progress.rows), "tokens_per_s": rate(progress.tokens), "bytes_per_s": rate(progress.text_bytes),
+        "seconds_left": seconds_left(progress, seconds),
     })
+}
+
+/// How long the rest takes at the rate so far, where the whole is known.
+fn seconds_left(progress: &Progress, seconds: f64) -> Option<f64> {
+    let rest = progress.total_rows.checked_sub(progress.rows)?;
+    let known = progress.total_rows > 0 && progress.rows > 0;
+    known.then(|| (as_f64(rest) * seconds / as_f64(progress.rows)).round())
 }
 
 /// The largest memory this process has held, in bytes.
