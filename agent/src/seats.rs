@@ -132,6 +132,17 @@ impl Seats {
         Ok(())
     }
 
+    /// Gives a seat back that has not begun. Only pools keep a queue: what a
+    /// seat of its own is started for has begun.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] for a malformed attempt.
+    pub fn recall(&mut self, attempt: &str) -> Result<(), Refusal> {
+        self.pools.recall(&parse(attempt)?);
+        Ok(())
+    }
+
     /// Forgets a seat that has ended.
     ///
     /// # Errors

@@ -206,6 +206,7 @@ impl Session {
             Some(Heard::Stop(stop)) if self.obeys(stop.epoch)? => {
                 self.seats.stop(&stop.attempt, Duration::from_millis(stop.grace_ms)).await
             }
+            Some(Heard::Recall(recall)) if self.obeys(recall.epoch)? => self.seats.recall(&recall.attempt),
             Some(Heard::Forget(forget)) if self.obeys(forget.epoch)? => self.seats.forget(&forget.attempt),
             Some(Heard::Survey(request)) => {
                 let (bin_dir, answers) = (self.host.bin_dir.clone(), self.answers.0.clone());
@@ -224,6 +225,7 @@ impl Session {
                 Heard::Prepare(_)
                 | Heard::Start(_)
                 | Heard::Stop(_)
+                | Heard::Recall(_)
                 | Heard::Forget(_)
                 | Heard::Welcome(_)
                 | Heard::Checkpoint(_),

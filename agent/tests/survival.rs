@@ -10,7 +10,7 @@ use agent::shim::pool::Record;
 use common::{Rig, lives, until};
 use proto::v1::assignment::Body;
 use proto::v1::controller_message::Kind as Say;
-use proto::v1::{Assignment, DeviceKind, RunBody, Runtime, Stop, report::What};
+use proto::v1::{Assignment, DeviceKind, Recall, RunBody, Runtime, Stop, report::What};
 
 fn run(rig: &Rig, attempt: &str, script: &str) -> Assignment {
     Assignment {
@@ -298,4 +298,36 @@ async fn what_a_dead_pool_had_begun_is_not_begun_again_and_the_rest_is() {
         assert_eq!((ended.ok, unknown), (i >= 2, i < 2), "task {i}");
         assert_eq!(std::fs::read_to_string(rig.work().join(format!("runs-{i}"))).unwrap(), "x\n", "task {i}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_not_begun_is_given_back_for_good_and_what_has_is_let_be() {
+    let mut rig = Rig::new().await;
+    let name = |i: u32| format!("j1.run.{i}.1");
+    for i in 0..4 {
+        let script = format!("echo x >> runs-{i}; while [ ! -e go ]; do sleep 0.05; done");
+        rig.controller.say(Say::Start(run(&rig, &name(i), &script))).await;
+    }
+    for i in 0..2 {
+        rig.controller.started(&name(i)).await;
+    }
+    // The one runs, the other waits behind it.
+    for i in [0, 2] {
+        rig.controller.say(Say::Recall(Recall { epoch: rig.controller.epoch(), attempt: name(i) })).await;
+    }
+    let returned = |what: &What| matches!(what, What::Returned(_));
+    rig.controller.report(&name(2), "returned", |what| returned(what).then_some(())).await;
+    // Neither another life of agent and shim nor a repeated order begins it.
+    let first = rig.shim(&name(0));
+    rig.kill_agent();
+    rig.kill(first);
+    rig.start_agent();
+    until("another shim goes on", || begun(&rig).len() == 3).await;
+    rig.controller.say(Say::Start(run(&rig, &name(2), "echo x >> runs-2"))).await;
+    until("it is given back again", || rig.controller.count(&name(2), returned) >= 2).await;
+    std::fs::write(rig.work().join("go"), "").unwrap();
+    assert!(rig.controller.ended(&name(3)).await.ok);
+    assert!(!rig.work().join("runs-2").exists());
+    assert_eq!(begun(&rig), [name(0), name(1), name(3)]);
+    assert_eq!(rig.controller.count(&name(0), returned), 0);
 }

@@ -15,6 +15,9 @@ pub(crate) fn message(world: &World, epoch: Epoch, effect: &Effect) -> Option<(N
             node,
             Kind::Stop(v1::Stop { epoch: Some(epoch.into()), attempt: attempt.to_string(), grace_ms: *grace_ms }),
         ),
+        Effect::Recall { node, attempt } => {
+            (node, Kind::Recall(v1::Recall { epoch: Some(epoch.into()), attempt: attempt.to_string() }))
+        }
         Effect::Forget { node, attempt } => {
             (node, Kind::Forget(v1::Forget { epoch: Some(epoch.into()), attempt: attempt.to_string() }))
         }

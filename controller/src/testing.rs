@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Body, DeviceKind, Job, JobId, JobName, Retries, Runtime, Stage, StageKind, StageName, Task, TaskShape, TaskState,
-    Timestamp,
+    Body, DeviceKind, History, Job, JobId, JobName, Retries, Runtime, Stage, StageKind, StageName, Task, TaskShape,
+    TaskState, Timestamp,
 };
 
 /// A job of one `run` task on any CPU node.
@@ -17,7 +17,7 @@ pub(crate) fn job(id: &str, name: &str, submitted: u64) -> Job {
         body: Body::Run { argv: vec!["true".into()] },
         retries: Retries::new(0),
         state: TaskState::Waiting { not_before: None },
-        history: Vec::new(),
+        history: History::default(),
     };
     Job {
         id: JobId::new(id).unwrap(),

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::Timestamp;
-use crate::attempt::{Attempt, AttemptSummary, Failure, Output};
+use crate::attempt::{Attempt, Failure, Output};
 use crate::checkpoint::Checkpoint;
+use crate::history::History;
 use crate::ids::{JobId, JobName, NodeId, StageName};
 use crate::layout::Parallel;
 use crate::retries::Retries;
@@ -155,7 +156,7 @@ pub struct Task {
     /// Where it stands.
     pub state: TaskState,
     /// Attempts that are over, oldest first.
-    pub history: Vec<AttemptSummary>,
+    pub history: History,
 }
 
 /// How many nodes, ranks and slots a task needs.

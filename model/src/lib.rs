@@ -6,6 +6,7 @@
 pub mod attempt;
 pub mod checkpoint;
 pub mod event;
+pub mod history;
 pub mod ids;
 pub mod job;
 pub mod layout;
@@ -19,6 +20,7 @@ pub use attempt::{
 };
 pub use checkpoint::{Checkpoint, ShardRecord};
 pub use event::Event;
+pub use history::History;
 pub use ids::{AttemptId, Epoch, JobId, JobName, NameError, NodeId, StageName, TaskId};
 pub use job::{
     Body, Cancel, DeviceKind, EngineBody, Job, Launcher, PreflightBody, Restart, Runtime, Stage, StageKind, Task,

@@ -46,7 +46,7 @@ impl Work<'_> {
         for place in self.places(id, |tally| tally.active.iter().copied().collect()) {
             self.drain(&place, drain);
         }
-        self.reconsider = true;
+        self.world.reconsider = true;
     }
 
     fn places(&self, id: &JobId, which: impl Fn(&crate::index::Tally) -> Vec<u32>) -> Vec<Place> {

@@ -49,9 +49,10 @@ impl Work<'_> {
             }
         };
         self.tell_jobs_on(node, kind, Level::Warn, message);
+        self.recall_all(node);
         self.empty_nodes();
         // Room is smaller, but a task that kept this node for itself keeps others free.
-        self.reconsider = true;
+        self.world.reconsider = true;
     }
 
     pub(crate) fn uncordon(&mut self, node: &NodeId, by: &str) {
@@ -63,7 +64,7 @@ impl Work<'_> {
         self.reply(Reply::NodeChanged);
         let message = format!("`{by}` uncordoned node `{node}`");
         self.tell_jobs_on(node, Kind::NodeUncordoned, Level::Info, message);
-        self.reconsider = true;
+        self.world.reconsider = true;
     }
 
     /// Stops what still runs on nodes whose deadline has come.

@@ -14,18 +14,37 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    pub(crate) fn stage_key(&self) -> StageKey {
+        (self.job.clone(), self.stage)
+    }
+
     pub(crate) fn attempt_id(&self, stage: &StageName, number: u32) -> AttemptId {
         AttemptId { task: TaskId { job: self.job.clone(), stage: stage.clone(), index: self.task }, number }
     }
 }
+
+/// A stage of a job.
+pub(crate) type StageKey = (JobId, usize);
 
 /// What the seats on one node hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Load {
     /// Slots taken.
     pub(crate) slots: BTreeSet<u32>,
+    /// Seats that take no slot, by stage.
+    engines: BTreeMap<StageKey, u32>,
+}
+
+impl Load {
     /// Seats that take no slot.
-    pub(crate) engines: u32,
+    pub(crate) fn engines(&self) -> u32 {
+        self.engines.values().sum()
+    }
+
+    /// Whether all seats that take no slot are of one stage.
+    pub(crate) fn is_only(&self, stage: &StageKey) -> bool {
+        self.engines.keys().all(|other| other == stage)
+    }
 }
 
 /// How the tasks of one stage stand.
@@ -125,7 +144,9 @@ impl Index {
             self.seats.entry(seat.node.clone()).or_default().insert(place.clone());
             let load = self.loads.entry(seat.node.clone()).or_default();
             load.slots.extend(&seat.slots);
-            load.engines += u32::from(seat.slots.is_empty());
+            if seat.slots.is_empty() {
+                *load.engines.entry(place.stage_key()).or_default() += 1;
+            }
         }
     }
 
@@ -158,7 +179,13 @@ impl Index {
             }
             if let Some(load) = self.loads.get_mut(&seat.node) {
                 seat.slots.iter().for_each(|slot| _ = load.slots.remove(slot));
-                load.engines -= u32::from(seat.slots.is_empty());
+                let stage = place.stage_key();
+                if let Some(engines) = load.engines.get_mut(&stage).filter(|_| seat.slots.is_empty()) {
+                    *engines -= 1;
+                    if *engines == 0 {
+                        load.engines.remove(&stage);
+                    }
+                }
                 if *load == Load::default() {
                     self.loads.remove(&seat.node);
                 }
@@ -183,12 +210,17 @@ impl Index {
         self.loads.get(node)
     }
 
+    /// What seats hold, by node.
+    pub(crate) fn loads(&self) -> impl Iterator<Item = (&NodeId, &Load)> {
+        self.loads.iter()
+    }
+
     fn tally_mut(&mut self, place: &Place) -> Option<&mut Tally> {
         self.tallies.get_mut(&place.job)?.get_mut(place.stage)
     }
 }
 
-fn turn(job: &Job) -> Turn {
+pub(crate) fn turn(job: &Job) -> Turn {
     (Reverse(job.priority), job.submitted, job.id.clone())
 }
 

@@ -183,7 +183,11 @@ pub enum Report {
         /// The failure, if not ok (again, or for the first time); `None` after
         /// a stop that the controller asked for.
         failure: Option<Failure>,
+        /// How long its processes ran, in milliseconds, where that is known.
+        ran_ms: Option<u64>,
     },
+    /// Nothing of it was begun, and nothing ever will be.
+    Returned,
     /// A checkpoint shard was written.
     Shard {
         /// Iteration.
@@ -222,6 +226,17 @@ pub struct Step {
     pub effects: Vec<Effect>,
     /// When to step with [`Input::Tick`] at the latest, and why.
     pub wake_at: Option<(Timestamp, Why)>,
+}
+
+impl Step {
+    /// Adds what came of a later input, whose wish to be woken counts.
+    pub fn append(&mut self, later: Self) {
+        self.reply = later.reply.or(self.reply.take());
+        self.writes.extend(later.writes);
+        self.events.extend(later.events);
+        self.effects.extend(later.effects);
+        self.wake_at = later.wake_at;
+    }
 }
 
 /// Answer to a caller.
@@ -374,6 +389,14 @@ pub enum Effect {
         /// Milliseconds between SIGTERM and SIGKILL.
         grace_ms: u64,
     },
+    /// Give the seat back if nothing of it has begun, and say `Returned`; else
+    /// let it be.
+    Recall {
+        /// The node.
+        node: NodeId,
+        /// The attempt.
+        attempt: AttemptId,
+    },
     /// The attempt is over and its results are saved: the node may forget it.
     Forget {
         /// The node.
@@ -394,4 +417,6 @@ pub enum Why {
     Fence,
     /// A node is to be empty.
     Emptied,
+    /// What was sent ahead has waited for long.
+    Overdue,
 }

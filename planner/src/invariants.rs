@@ -33,6 +33,7 @@ pub fn invariants(world: &World) -> Vec<String> {
     if world.index != Index::of(world.jobs.values()) {
         broken.push("the look-up tables differ from the jobs".to_owned());
     }
+    of_queues(world, &mut broken);
     for place in world.fences.keys() {
         if world.attempt_id(place).is_none() {
             broken.push(format!("a fence stands for {place:?}, which has no attempt"));
@@ -133,6 +134,20 @@ fn of_attempt(world: &World, job: &Job, task: &Task, attempt: &model::Attempt, n
 
 fn has_failed(job: &Job) -> bool {
     job.stages.iter().flat_map(|stage| &stage.tasks).any(|task| matches!(task.state, TaskState::Failed { .. }))
+}
+
+/// What is sent ahead of a node's room is of one stage, whose tasks share a queue there.
+fn of_queues(world: &World, broken: &mut Vec<String>) {
+    let limit = world.policy.engine_tasks_per_node;
+    for (node, load) in world.index.loads().filter(|(_, load)| load.engines() > limit) {
+        let lone = world.index.places(node).find(|place| world.task(place).is_some_and(crate::ahead::is_queued));
+        if !lone.is_some_and(|place| load.is_only(&place.stage_key())) {
+            broken.push(format!("node {node} has {} tasks without slots, of several queues", load.engines()));
+        }
+        if load.engines() > limit.saturating_add(world.policy.most_ahead) {
+            broken.push(format!("node {node} was sent {} tasks, more than its queue may hold", load.engines()));
+        }
+    }
 }
 
 fn of_slots(task: &Task, name: &str, held: &mut BTreeMap<(NodeId, u32), String>, broken: &mut Vec<String>) {

@@ -9,11 +9,14 @@
 //!   later `Stop` can only bring the deadline nearer.
 //! - Every `Stop` is answered with `Ended` in the end, also when the attempt
 //!   has ended before or was never heard of; a `Start` after that is refused.
+//! - `Recall` gives back what has not begun, for good: a `Start` after that is
+//!   refused. It is passed over for anything else.
 //! - An attempt is in `live` from the moment its assignment was taken until
 //!   `Forget`; what still runs is not forgotten.
 //! - Reports of one session arrive in order, and before the beats that were
 //!   sent after them; an unacknowledged one is sent again in the next session.
 
+mod ahead;
 mod cancel;
 mod checkpoint;
 mod cordon;
@@ -25,6 +28,7 @@ mod keep;
 mod mutation;
 pub mod phase;
 pub mod place;
+pub mod reason;
 mod report;
 mod restart;
 mod retry;
@@ -38,11 +42,13 @@ mod text;
 mod why;
 pub mod world;
 
+pub use ahead::Ahead;
 pub use input::{
     AboutCheckpoint, CheckpointRefusal, Effect, Input, Keep, Reply, Report, Restart, RestartRefusal, Step, Why, Write,
 };
 pub use mutation::Mutation;
 pub use phase::{JobPhase, StagePhase, TaskPhase};
-pub use step::step;
+pub use reason::Reason;
+pub use step::{conclude, step, take};
 pub use why::{explain, job_reason, stage_reason, task_reason};
 pub use world::{NodeView, Policy, World};

@@ -34,6 +34,10 @@ pub enum Mutation {
     MovedIsCancelled,
     /// A restarted task counts its attempts from 1 again.
     RestartForgetsHistory,
+    /// Stages of several queues are sent ahead to one node.
+    MixStagesAhead,
+    /// What was asked back counts as given back at once.
+    TakeBackUnanswered,
     /// Effects go out before the commit (a driver's fault).
     EffectsBeforeCommit,
     /// Reports are acknowledged before the commit (a driver's fault).
@@ -42,7 +46,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them, in declaration order.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::IgnoreAttemptNumber,
         Self::AcceptReportsOfOtherNodes,
         Self::GiveUpGangSeatWhilePeersRun,
@@ -57,6 +61,8 @@ impl Mutation {
         Self::PlaceOnCordonedNode,
         Self::MovedIsCancelled,
         Self::RestartForgetsHistory,
+        Self::MixStagesAhead,
+        Self::TakeBackUnanswered,
         Self::EffectsBeforeCommit,
         Self::AckBeforeCommit,
     ];

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use model::{DeviceKind, Liveness, NodeId, Outcome, Task, TaskShape};
+use model::{DeviceKind, JobId, Liveness, NodeId, Outcome, Task, TaskShape};
 
 use crate::Mutation;
+use crate::ahead;
+use crate::index::{Load, StageKey};
 use crate::step::is_gang;
 use crate::world::{NodeView, World};
 
@@ -19,7 +21,8 @@ pub struct Chosen {
 
 /// Finds seats for `task` on distinct nodes, or `None` if it does not fit now.
 ///
-/// Nodes in `kept` give no slots; those in `anchors` must be among the chosen. Order of preference, ties by id:
+/// Nodes in `kept` give no slots; those in `anchors` must be among the chosen. `ahead` names the task's stage where
+/// it may be sent ahead of its room. Order of preference, ties by id:
 /// 1. after one failure of a gang its earlier nodes in their earlier order
 ///    (checkpoint shards lie there); after more failures, or for a lone rank,
 ///    the node of the last failure comes last;
@@ -33,14 +36,19 @@ pub fn choose(
     task: &Task,
     kept: &BTreeSet<NodeId>,
     anchors: &[NodeId],
+    ahead: Option<(JobId, usize)>,
 ) -> Option<Vec<Chosen>> {
+    let ahead = ahead.filter(|_| ahead::is_queued(task));
     let shape = &task.shape;
     let wanted = usize::try_from(shape.nodes.max(1)).ok()?;
     let mut fitting: Vec<(Preference, Chosen)> = match &shape.pinned {
-        Some(node) => {
-            world.nodes.get(node).into_iter().filter_map(|view| fit(world, view, device, shape, kept)).collect()
-        }
-        None => world.nodes.values().filter_map(|view| fit(world, view, device, shape, kept)).collect(),
+        Some(node) => world
+            .nodes
+            .get(node)
+            .into_iter()
+            .filter_map(|view| fit(world, view, device, shape, kept, ahead.as_ref()))
+            .collect(),
+        None => world.nodes.values().filter_map(|view| fit(world, view, device, shape, kept, ahead.as_ref())).collect(),
     };
     let anchored = anchors.iter().all(|node| fitting.iter().any(|(_, chosen)| chosen.node == *node));
     if fitting.len() < wanted || !anchored {
@@ -67,6 +75,7 @@ fn fit(
     device: DeviceKind,
     shape: &TaskShape,
     kept: &BTreeSet<NodeId>,
+    ahead: Option<&StageKey>,
 ) -> Option<(Preference, Chosen)> {
     let node = &view.record.id;
     let wanted = shape.ranks_per_node.max(1).saturating_mul(shape.slots_per_rank);
@@ -77,8 +86,9 @@ fn fit(
     }
     let load = world.index.load(node);
     if wanted == 0 {
-        let engines = load.map_or(0, |load| load.engines);
-        let room = engines < world.policy.engine_tasks_per_node;
+        let engines = load.map_or(0, Load::engines);
+        let more = |load: &Load| ahead.is_some_and(|stage| ahead::reaches(world, view, load, stage));
+        let room = engines < world.policy.engine_tasks_per_node || load.is_some_and(more);
         return room.then(|| (engines, Chosen { node: node.clone(), slots: Vec::new() }));
     }
     if kept.contains(node) || !slots_are_known(world, view) {

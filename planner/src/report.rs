@@ -45,8 +45,13 @@ impl Work<'_> {
                 let failure = text::bounded(failure, node, seat);
                 self.fail(place, failure, Drain::Failed);
             }
-            Report::Ended { ok, output, failure } => {
+            Report::Ended { ok, output, failure, ran_ms } => {
+                self.note_pace(place, node, *ran_ms);
                 self.ended(place, node, position, *ok, output, failure.as_ref());
+                self.note_ended(node, id);
+            }
+            Report::Returned => {
+                self.returned(place, node, position);
                 self.note_ended(node, id);
             }
             Report::Shard { iteration, tp, pp, path, size } => {
@@ -67,7 +72,7 @@ impl Work<'_> {
     fn late(&mut self, node: &NodeId, id: &AttemptId, what: &Report) {
         let known_ended = self.world.nodes.get(node).is_some_and(|view| view.ended.contains(id));
         match what {
-            Report::Ended { .. } => self.note_ended(node, id),
+            Report::Ended { .. } | Report::Returned => self.note_ended(node, id),
             Report::Prepared { .. } | Report::Started if !known_ended => {
                 let grace_ms = self.world.policy.failure_grace_ms;
                 self.out.effects.push(Effect::Stop { node: node.clone(), attempt: id.clone(), grace_ms });
@@ -87,7 +92,7 @@ impl Work<'_> {
         let Some(view) = self.world.nodes.get_mut(node) else { return };
         view.ended.insert(id.clone());
         if view.leftover.remove(id) {
-            self.reconsider = true;
+            self.world.reconsider = true;
         }
     }
 
@@ -188,6 +193,18 @@ impl Work<'_> {
             Some(_) | None => {}
         }
         self.end_seat(place, position, SeatEnd { ok, output: output.clone() });
+    }
+
+    /// A node gives a seat back that nothing of was begun. Only a lone rank can
+    /// be begun elsewhere; of a gang, and of what its node said to run, it is an
+    /// end like any other.
+    fn returned(&mut self, place: &Place, node: &NodeId, position: usize) {
+        let Some(attempt) = self.attempt(place) else { return };
+        let waited = attempt.seats.len() == 1 && attempt.seats.iter().all(|seat| seat.state == SeatState::Assigned);
+        if waited && !is_draining(attempt) {
+            return self.hand_back(place);
+        }
+        self.ended(place, node, position, false, &Output::default(), None);
     }
 }
 

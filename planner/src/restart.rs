@@ -50,7 +50,7 @@ impl Work<'_> {
             self.begin_again(&wish.job, *again, wish);
         }
         self.reply(Reply::Restarted(names));
-        self.reconsider = true;
+        self.world.reconsider = true;
     }
 
     fn revive(&mut self, id: &JobId, wish: &Restart, stages: &[StageName]) {
@@ -111,7 +111,7 @@ impl Work<'_> {
                     self.edit(&place, |task| {
                         task.state = TaskState::Waiting { not_before: None };
                         if forget {
-                            task.history.clear();
+                            task.history = model::History::default();
                         }
                     });
                 }

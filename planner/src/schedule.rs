@@ -25,6 +25,8 @@ struct Pass {
     kept: BTreeSet<NodeId>,
     /// Shapes that found no room: room only shrinks within a pass.
     full: Vec<(DeviceKind, u32, u32)>,
+    /// Whether a task without slots found no room: nothing is sent ahead past it.
+    waits: bool,
 }
 
 impl Work<'_> {
@@ -89,7 +91,9 @@ impl Work<'_> {
     fn place_task(&mut self, place: &Place, pass: &mut Pass) -> bool {
         let (Some(job), Some(task)) = (self.job(place), self.task(place)) else { return false };
         let (device, shape) = (job.runtime.device, task.shape.clone());
-        let key = (device, shape.nodes, shape.ranks_per_node.saturating_mul(shape.slots_per_rank));
+        let per_node = shape.ranks_per_node.saturating_mul(shape.slots_per_rank);
+        // Without slots any node will do.
+        let key = (if per_node == 0 { DeviceKind::Cpu } else { device }, shape.nodes, per_node);
         let anchors = self.stage(place).and_then(|stage| anchors(self.world, job, stage, task));
         let anchors = anchors.map(|(_, nodes)| nodes).unwrap_or_default();
         // What must go to certain nodes says nothing about others of its shape.
@@ -97,7 +101,8 @@ impl Work<'_> {
         if alike && pass.full.contains(&key) {
             return false;
         }
-        if let Some(seats) = place::choose(self.world, device, task, &pass.kept, &anchors) {
+        let ahead = (!pass.waits).then(|| place.stage_key());
+        if let Some(seats) = place::choose(self.world, device, task, &pass.kept, &anchors, ahead) {
             self.seat(place, seats);
             return true;
         }
@@ -107,6 +112,10 @@ impl Work<'_> {
             if anchors.iter().all(|anchor| holders.contains(anchor)) {
                 pass.kept = holders;
             }
+        }
+        if per_node == 0 {
+            self.make_way(place);
+            pass.waits = true;
         }
         if alike {
             pass.full.push(key);
@@ -146,6 +155,9 @@ impl Work<'_> {
         let nodes = text::nodes(&attempt);
         let first = attempt.seats.first().map(|seat| seat.node.clone());
         self.edit(place, |task| task.state = TaskState::Active(attempt));
+        if let Some(first) = &first {
+            self.expect_overdue(first);
+        }
         let from = resume.map(|at| format!(", from iteration {at}")).unwrap_or_default();
         let message = format!("{} is placed on {nodes}{from}", self.name(place));
         if let Some(event) = self.stage_event(place, Kind::AttemptPlaced, Level::Info, message) {

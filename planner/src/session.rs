@@ -46,7 +46,7 @@ impl Work<'_> {
             }
         }
         self.reconcile(id, live, true);
-        self.reconsider = true;
+        self.world.reconsider = true;
     }
 
     pub(crate) fn beat(&mut self, node: &NodeId, session: u64, live: &BTreeSet<AttemptId>) {
@@ -64,7 +64,7 @@ impl Work<'_> {
         let Some(view) = self.world.nodes.get_mut(node) else { return };
         if view.unfit != *slots {
             view.unfit.clone_from(slots);
-            self.reconsider = true;
+            self.world.reconsider = true;
         }
     }
 
@@ -93,7 +93,7 @@ impl Work<'_> {
             Liveness::Suspect | Liveness::Lost => true,
         };
         self.world.expect_silence(now.after_ms(self.world.policy.suspect_after_ms));
-        self.reconsider = true;
+        self.world.reconsider = true;
         if returned {
             self.tell_jobs_on(node, Kind::NodeReturned, Level::Info, format!("node `{node}` is back"));
         }
@@ -128,6 +128,7 @@ impl Work<'_> {
         for place in self.places_on(node) {
             self.reconcile_seat(&place, node, live, hello);
         }
+        self.recall_again(node, live);
         self.unwanted(node, live);
     }
 
@@ -215,7 +216,7 @@ impl Work<'_> {
             && view.leftover != leftover
         {
             view.leftover = leftover;
-            self.reconsider = true;
+            self.world.reconsider = true;
         }
         self.requarantine(node, unknown);
     }
@@ -227,7 +228,7 @@ impl Work<'_> {
         }
         let before = quarantined.len();
         quarantined.retain(|entry| entry.0 != *node || unknown.contains(entry));
-        self.reconsider |= quarantined.len() < before;
+        self.world.reconsider |= quarantined.len() < before;
         quarantined.extend(unknown);
     }
 }

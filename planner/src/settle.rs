@@ -87,7 +87,7 @@ impl Work<'_> {
                 seat.state = SeatState::GivenUp;
             }
         });
-        self.reconsider = true;
+        self.world.reconsider = true;
         if self.attempt(place).is_some_and(|attempt| !is_draining(attempt)) {
             self.fail(place, failure, Drain::NodeLost);
         }
@@ -101,7 +101,7 @@ impl Work<'_> {
                 seat.state = SeatState::Ended(end);
             }
         });
-        self.reconsider = true;
+        self.world.reconsider = true;
         self.settle(place);
     }
 
@@ -146,7 +146,7 @@ impl Work<'_> {
                 });
             }
         });
-        self.reconsider = true;
+        self.world.reconsider = true;
         if let Some(at) = retried {
             self.retried(place, at);
         }
@@ -276,7 +276,7 @@ impl Work<'_> {
             (Kind::JobSucceeded, Level::Info, "succeeded")
         };
         self.event(id, kind, level, format!("the job {word} after {took}"));
-        self.reconsider = true;
+        self.world.reconsider = true;
     }
 }
 

@@ -15,7 +15,13 @@ impl Work<'_> {
         }
         self.fence();
         self.empty_nodes();
-        self.reconsider = true;
+        // A new leader does not know since when; it begins to count now.
+        let loaded: Vec<NodeId> = match self.world.next_overdue {
+            None => self.world.index.loads().map(|(node, _)| node.clone()).collect(),
+            Some(_) => Vec::new(),
+        };
+        loaded.iter().for_each(|node| self.expect_overdue(node));
+        self.world.reconsider = true;
     }
 
     /// Moves every node's liveness along with its silence.

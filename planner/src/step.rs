@@ -20,8 +20,17 @@ use crate::world::World;
 /// ticks: a late beat then still counts.
 #[must_use]
 pub fn step(world: &mut World, input: &Input, now: Timestamp) -> Step {
+    let mut out = take(world, input, now);
+    out.append(conclude(world, now));
+    out
+}
+
+/// Like [`step`], but leaves the queue to [`conclude`]: whoever saves many
+/// inputs at once goes through it once for all of them.
+#[must_use]
+pub fn take(world: &mut World, input: &Input, now: Timestamp) -> Step {
     world.stepped = now;
-    let mut work = Work { world, now, out: Step::default(), reconsider: false };
+    let mut work = Work { world, now, out: Step::default() };
     match input {
         Input::Submit(job) => work.submit(job),
         Input::Cancel { job, by, reason, grace_ms } => work.cancel(job, by, reason, *grace_ms),
@@ -37,9 +46,20 @@ pub fn step(world: &mut World, input: &Input, now: Timestamp) -> Step {
         Input::SessionLost { node, session } => work.session_lost(node, *session),
         Input::Tick => work.tick(),
     }
-    if work.reconsider || work.backoff_passed() {
+    work.out
+}
+
+/// Places what the inputs taken since the last time have made room for, and
+/// says when to step again. Before the commit of what was taken.
+#[must_use]
+pub fn conclude(world: &mut World, now: Timestamp) -> Step {
+    world.stepped = now;
+    let mut work = Work { world, now, out: Step::default() };
+    if work.world.reconsider || work.backoff_passed() {
+        work.world.reconsider = false;
         work.schedule();
     }
+    work.spread();
     work.out.wake_at = work.wake_at();
     work.out
 }
@@ -49,8 +69,6 @@ pub(crate) struct Work<'a> {
     pub(crate) world: &'a mut World,
     pub(crate) now: Timestamp,
     pub(crate) out: Step,
-    /// Whether something changed that may let a waiting task in.
-    pub(crate) reconsider: bool,
 }
 
 /// What an attempt's name refers to.
@@ -176,7 +194,11 @@ impl Work<'_> {
         }
         // A number that no record mentions can only be one that this store has not seen.
         let Some(past) = task.history.iter().rev().find(|past| past.number == id.number) else {
-            return Standing::Unknown;
+            return if task.history.has_dropped(id.number) {
+                Standing::Over { seated: true, succeeded: false }
+            } else {
+                Standing::Unknown
+            };
         };
         Standing::Over {
             seated: past.nodes.contains(node),
@@ -248,7 +270,8 @@ impl Work<'_> {
         let fence = self.world.fences.values().min().map(|at| (at.after_ms(margin), Why::Fence));
         let silence = self.world.next_silence.map(|at| (at, Why::Silence));
         let emptied = self.world.next_deadline.map(|at| (at, Why::Emptied));
-        [silence, backoff, fence, emptied].into_iter().flatten().min()
+        let overdue = self.world.next_overdue.map(|at| (at, Why::Overdue));
+        [silence, backoff, fence, emptied, overdue].into_iter().flatten().min()
     }
 }
 

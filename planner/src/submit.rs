@@ -37,7 +37,7 @@ impl Work<'_> {
         }
         self.reply(Reply::Accepted(id.clone()));
         self.finish_job(&id);
-        self.reconsider = true;
+        self.world.reconsider = true;
     }
 
     /// The answer for a job that is known already, or whose name is taken.

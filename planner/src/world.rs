@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use model::{AttemptId, Cordon, DeviceKind, Job, JobId, Liveness, Node, NodeId, Purpose, Task, Timestamp};
 
+use crate::ahead::Ahead;
 use crate::index::{Index, Place};
 use crate::mutation::Mutation;
 
@@ -28,6 +29,10 @@ pub struct Policy {
     pub keep_ended_jobs: usize,
     /// Grace of a planned stop of what names no grace of its own.
     pub stop_grace_ms: u64,
+    /// Work, in milliseconds, that a node may be sent ahead; 0 = none is.
+    pub ahead_ms: u64,
+    /// Tasks that a node may be sent ahead at most.
+    pub most_ahead: u32,
 }
 
 impl Default for Policy {
@@ -40,6 +45,8 @@ impl Default for Policy {
             engine_tasks_per_node: 2,
             keep_ended_jobs: 1_000,
             stop_grace_ms: 30_000,
+            ahead_ms: 100,
+            most_ahead: 128,
         }
     }
 }
@@ -71,6 +78,10 @@ pub struct World {
     pub(crate) next_silence: Option<Timestamp>,
     /// No node is to be emptied before this instant. `None` if none is.
     pub(crate) next_deadline: Option<Timestamp>,
+    /// When to look whether what was sent ahead has waited for long.
+    pub(crate) next_overdue: Option<Timestamp>,
+    /// Whether something changed that may let a waiting task in.
+    pub(crate) reconsider: bool,
     /// When the queue was gone through last.
     pub(crate) scheduled: Timestamp,
     /// When it was stepped last; sentences about time are said as of then.
@@ -106,6 +117,10 @@ pub struct NodeView {
     /// Slots whose device is in alarm: what runs there goes on, and nothing new
     /// is placed there. Never stored; each session says it anew.
     pub unfit: BTreeSet<u32>,
+    /// What it may be sent ahead. Never stored; learnt anew.
+    pub ahead: Option<Ahead>,
+    /// Attempts that it was asked to give back, unless they have begun.
+    pub recalled: BTreeSet<AttemptId>,
 }
 
 impl NodeView {
@@ -121,6 +136,8 @@ impl NodeView {
             leftover: BTreeSet::new(),
             ended: BTreeSet::new(),
             unfit: BTreeSet::new(),
+            ahead: None,
+            recalled: BTreeSet::new(),
         }
     }
 

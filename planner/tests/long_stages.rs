@@ -26,12 +26,12 @@ fn play(tasks: u32) -> (World, usize, usize) {
     loop {
         starts.extend(answer.effects.iter().filter_map(|effect| match effect {
             Effect::Start { node, attempt, .. } => Some((node.clone(), attempt.clone())),
-            Effect::Prepare { .. } | Effect::Stop { .. } | Effect::Forget { .. } => None,
+            Effect::Prepare { .. } | Effect::Stop { .. } | Effect::Recall { .. } | Effect::Forget { .. } => None,
         }));
         most = most.max(starts.len());
         let Some((node, attempt)) = starts.pop() else { break };
         ended += 1;
-        let what = Report::Ended { ok: true, output: Output::default(), failure: None };
+        let what = Report::Ended { ok: true, output: Output::default(), failure: None, ran_ms: None };
         answer = step(&mut world, &Input::Report { node, session: 1, attempt, what }, at);
         let chunks = answer.writes.iter().filter(|write| matches!(write, Write::Tasks { .. })).count();
         assert!(chunks <= 3, "one end changed {chunks} records");

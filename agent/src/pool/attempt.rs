@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use proto::v1::{Ended, Failure, Output};
+use proto::v1::{Ended, Failure, Output, Returned, report::What};
 
 use crate::launch::rank_log;
 use crate::seat::failure;
@@ -20,6 +20,8 @@ pub(super) struct Attempt {
     pub(super) log: Option<u64>,
     /// Whether its start was reported.
     pub(super) told: bool,
+    /// For how long its process ran, in milliseconds, once it has ended.
+    pub(super) ran_ms: Option<u64>,
 }
 
 /// How far an attempt is.
@@ -41,6 +43,8 @@ pub(super) enum Stage {
     },
     /// It has ended, which was reported.
     Over(Exit),
+    /// It was given back before it began, which was reported.
+    Returned,
     /// It could not be started at all, which was reported.
     Refused(Box<Failure>),
 }
@@ -48,18 +52,20 @@ pub(super) enum Stage {
 impl Attempt {
     pub(super) fn is_over(&self) -> bool {
         match self.stage {
-            Stage::Over(_) | Stage::Refused(_) => true,
+            Stage::Over(_) | Stage::Returned | Stage::Refused(_) => true,
             Stage::Ordered | Stage::Begun | Stage::Running { .. } => false,
         }
     }
 
     /// The last word about it; `None` before its end.
-    pub(super) fn ended(&self, node: &str, dir: &Path) -> Option<Ended> {
+    pub(super) fn last_word(&self, node: &str, dir: &Path) -> Option<What> {
         let output = Some(Output::default());
         let exit = match &self.stage {
             Stage::Over(exit) => exit,
+            Stage::Returned => return Some(What::Returned(Returned {})),
             Stage::Refused(failure) => {
-                return Some(Ended { output, failure: Some((**failure).clone()), ..Ended::default() });
+                let failure = Some((**failure).clone());
+                return Some(What::Ended(Ended { output, failure, ..Ended::default() }));
             }
             Stage::Ordered | Stage::Begun | Stage::Running { .. } => return None,
         };
@@ -67,7 +73,7 @@ impl Attempt {
         let ok = exit.clean() && !(self.stop.is_some() && exit.stopping);
         // After a stop that was asked for, an unfinished attempt is no failure.
         let failure = (!ok && self.stop.is_none()).then(|| failure::of_process(node, &self.process(dir), exit));
-        Some(Ended { ok, output, failure, logs: None })
+        Some(What::Ended(Ended { ok, output, failure, logs: None, ran_ms: self.ran_ms }))
     }
 
     fn process(&self, dir: &Path) -> Process {

@@ -120,7 +120,8 @@ impl Keeper {
                 }
                 Order::Forget { attempt } => forgotten.push(attempt),
                 Order::Lost { attempt, exit } => lost.push((attempt, exit)),
-                Order::Close => {}
+                // What came of it is in the records.
+                Order::Recall { .. } | Order::Close => {}
             }
         }
         for record in self.records.turn()? {
@@ -188,6 +189,7 @@ impl Keeper {
             match wish {
                 Wish::Start(assignment) => ordered.extend(self.order(&assignment).await),
                 Wish::Stop { attempt, grace } => self.stop(&attempt, grace),
+                Wish::Recall(attempt) => self.recall(&attempt),
                 Wish::Forget(attempt) => {
                     let over = self.attempts.get(&attempt).is_some_and(Attempt::is_over);
                     if over && self.stage(&Order::Forget { attempt: attempt.to_string() }) {
@@ -284,6 +286,16 @@ impl Keeper {
         self.stage(&Order::Stop { attempt: attempt.to_string(), grace_ms });
     }
 
+    /// Asks the shim, who alone knows whether it has begun.
+    fn recall(&mut self, attempt: &AttemptId) {
+        let Some(known) = self.attempts.get(attempt) else { return };
+        match known.stage {
+            Stage::Ordered => _ = self.stage(&Order::Recall { attempt: attempt.to_string() }),
+            Stage::Returned if !self.host.spool.holds(&attempt.to_string()) => self.say_ended(attempt),
+            Stage::Returned | Stage::Begun | Stage::Running { .. } | Stage::Over(_) | Stage::Refused(_) => {}
+        }
+    }
+
     fn stage(&mut self, order: &Order) -> bool {
         let staged = self.orders.stage(order);
         if let Err(error) = &staged {
@@ -326,7 +338,17 @@ impl Keeper {
                 }
             }
             Record::Spoke { attempt } => self.spoke(&attempt),
-            Record::Exited { attempt, exit, log } => return self.note_end(&attempt, exit, log),
+            Record::Returned { attempt } => {
+                let (id, attempt) = self.attempt(&attempt).filter(|(_, attempt)| !attempt.is_over())?;
+                attempt.stage = Stage::Returned;
+                return Some(id);
+            }
+            Record::Exited { attempt, exit, log, ran_ms } => {
+                if let Some((_, attempt)) = self.attempt(&attempt) {
+                    attempt.ran_ms = ran_ms;
+                }
+                return self.note_end(&attempt, exit, log);
+            }
         }
         None
     }
@@ -377,11 +399,12 @@ impl Keeper {
 
     fn say_ended(&self, attempt: &AttemptId) {
         let Some(known) = self.attempts.get(attempt) else { return };
-        if let Some(mut ended) = known.ended(&self.host.node, self.place.path()) {
-            let name = attempt.to_string();
+        let Some(mut word) = known.last_word(&self.host.node, self.place.path()) else { return };
+        let name = attempt.to_string();
+        if let report::What::Ended(ended) = &mut word {
             ended.logs = known.log.and_then(|_| self.host.logs.ends(&name));
-            self.host.spool.post(&name, report::What::Ended(ended));
         }
+        self.host.spool.post(&name, word);
     }
 
     fn forget(&mut self, attempt: &AttemptId) {
@@ -412,7 +435,7 @@ impl Keeper {
     fn tell_started(&mut self) {
         let due = |attempt: &Attempt| match attempt.stage {
             Stage::Running { since, .. } => !attempt.told && since.elapsed() >= BRISK,
-            Stage::Ordered | Stage::Begun | Stage::Over(_) | Stage::Refused(_) => false,
+            Stage::Ordered | Stage::Begun | Stage::Over(_) | Stage::Returned | Stage::Refused(_) => false,
         };
         let started: Vec<AttemptId> = self.attempts.iter().filter(|(_, a)| due(a)).map(|(id, _)| id.clone()).collect();
         for id in started {
@@ -475,7 +498,7 @@ impl Keeper {
         let begun = orphans.filter_map(|(id, attempt)| match attempt.stage {
             Stage::Begun => Some((id.clone(), None, attempt.stop)),
             Stage::Running { id: root, .. } => Some((id.clone(), Some(root), attempt.stop)),
-            Stage::Ordered | Stage::Over(_) | Stage::Refused(_) => None,
+            Stage::Ordered | Stage::Over(_) | Stage::Returned | Stage::Refused(_) => None,
         });
         for (id, root, stop) in begun.collect::<Vec<_>>() {
             let mut orphan = self.orphans.get(&id).copied().unwrap_or_default();
@@ -502,7 +525,9 @@ impl Keeper {
         let found = orphans::log_of(self.place.path(), root.pid);
         let (since, given) = match attempt.stage {
             Stage::Running { since, given, .. } => (since, given),
-            Stage::Ordered | Stage::Begun | Stage::Over(_) | Stage::Refused(_) => (Instant::now(), found),
+            Stage::Ordered | Stage::Begun | Stage::Over(_) | Stage::Returned | Stage::Refused(_) => {
+                (Instant::now(), found)
+            }
         };
         attempt.stage = Stage::Running { id: root, since, given };
         // Its log is its own from here on: no shim will give it to another.
@@ -527,7 +552,7 @@ impl Keeper {
         }
         let given = self.attempts.get(id).and_then(|attempt| match attempt.stage {
             Stage::Running { given, .. } => given,
-            Stage::Ordered | Stage::Begun | Stage::Over(_) | Stage::Refused(_) => None,
+            Stage::Ordered | Stage::Begun | Stage::Over(_) | Stage::Returned | Stage::Refused(_) => None,
         });
         if let Some(id) = self.note_end(&id.to_string(), exit, given) {
             self.say_ended(&id);

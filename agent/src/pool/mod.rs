@@ -35,6 +35,7 @@ const TAKES: u64 = 20_000;
 enum Wish {
     Start(Box<Assignment>),
     Stop { attempt: AttemptId, grace: Duration },
+    Recall(AttemptId),
     Forget(AttemptId),
 }
 
@@ -163,6 +164,11 @@ impl Pools {
     /// Ends an attempt that is here.
     pub fn stop(&self, attempt: &AttemptId, grace: Duration) {
         self.wish(attempt, Wish::Stop { attempt: attempt.clone(), grace });
+    }
+
+    /// Gives an attempt back that is here and has not begun.
+    pub fn recall(&self, attempt: &AttemptId) {
+        self.wish(attempt, Wish::Recall(attempt.clone()));
     }
 
     /// Forgets an attempt that is here and has ended.

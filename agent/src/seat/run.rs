@@ -347,7 +347,7 @@ impl Seat {
         self.reserved = None;
         // After a stop that was asked for, an unfinished seat is no failure.
         let logs = self.host.logs.ends(&self.name);
-        let ended = Ended { ok: end.ok, output: Some(end.output), failure: end.failure, logs };
+        let ended = Ended { ok: end.ok, output: Some(end.output), failure: end.failure, logs, ran_ms: None };
         let path = self.dir.path().join(RESULT);
         while let Err(error) = runtime::files::write_durably(&path, &ended.encode_to_vec()) {
             tracing::error!(attempt = %self.name, %error, "a result cannot be saved; trying again");

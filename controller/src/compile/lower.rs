@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Body, DeviceKind, EngineBody, Job, JobId, JobName, Launcher, PreflightBody, Runtime, Stage, StageKind, StageName,
-    Task, TaskShape, TaskState, Timestamp, Tool, TrainBody,
+    Body, DeviceKind, EngineBody, History, Job, JobId, JobName, Launcher, PreflightBody, Runtime, Stage, StageKind,
+    StageName, Task, TaskShape, TaskState, Timestamp, Tool, TrainBody,
 };
 use proto::v1;
 use spec::plan::{self, Kind, Pipeline, StagePlan, TaskPlan};
@@ -168,7 +168,7 @@ fn one(plan: &TaskPlan, label: String, node: Option<&Ready>, around: &Around) ->
         body: body(&plan.body, around),
         retries: plan.retries,
         state: TaskState::Waiting { not_before: None },
-        history: Vec::new(),
+        history: History::default(),
     }
 }
 

@@ -64,7 +64,7 @@ fn stages(world: &World, job: &Job) -> Vec<v1::PlannedStage> {
 fn task(world: &World, job: &Job, stage: &Stage, task: &Task) -> v1::PlannedTask {
     let chosen = match stage.reused {
         Some(_) => None,
-        None => place::choose(world, job.runtime.device, task, &BTreeSet::new(), &[]),
+        None => place::choose(world, job.runtime.device, task, &BTreeSet::new(), &[], None),
     };
     v1::PlannedTask {
         label: task.label.clone(),

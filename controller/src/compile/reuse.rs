@@ -141,7 +141,7 @@ fn stand_in(stage: &mut Stage, candidate: Candidate) {
     stage.reused = Some(candidate.origin);
     stage.tasks = candidate.stage.tasks;
     for task in &mut stage.tasks {
-        task.history.clear();
+        task.history = model::History::default();
     }
     stage.checkpoints = candidate.stage.checkpoints;
 }

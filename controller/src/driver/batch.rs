@@ -49,6 +49,14 @@ impl Batch {
     pub(super) fn writes(&self) -> usize {
         self.dirty.len() + self.events.len() + self.forgotten.len()
     }
+
+    /// Takes what came of a step; its reply is for whoever asked.
+    pub(super) fn add(&mut self, step: planner::Step) -> Option<Reply> {
+        self.dirty.extend(step.writes);
+        self.events.extend(step.events);
+        self.effects.extend(step.effects);
+        step.reply
+    }
 }
 
 impl<S: Store> Driver<S> {
@@ -103,6 +111,7 @@ impl<S: Store> Driver<S> {
 
     /// Commits a batch, then answers and tells; or recovers.
     pub(super) async fn save(&mut self, mut batch: Batch, stop: &CancellationToken) -> Result<(), Error> {
+        self.conclude(&mut batch);
         self.forget_old(&mut batch);
         match self.commit(self.encode(&batch)).await {
             Ok(()) => {

@@ -132,6 +132,7 @@ impl<S: Store> Driver<S> {
             for waiting in waiting {
                 self.settle(&mut batch, waiting, applied, retry, &refusal);
             }
+            self.conclude(&mut batch);
             match self.commit(self.encode(&batch)).await {
                 Ok(()) => {
                     self.pause.reset();

@@ -183,15 +183,18 @@ impl<S: Store> Driver<S> {
 
     /// Steps one input: the world changes, the rest waits for the commit.
     fn step(&mut self, batch: &mut Batch, input: &Input) -> Option<planner::Reply> {
-        let step = planner::step(&mut self.world, input, now());
-        batch.dirty.extend(step.writes);
-        batch.events.extend(step.events);
-        batch.effects.extend(step.effects);
+        let step = planner::take(&mut self.world, input, now());
+        batch.add(step)
+    }
+
+    /// Goes through the queue, once for all inputs of the batch.
+    fn conclude(&mut self, batch: &mut Batch) {
+        let step = planner::conclude(&mut self.world, now());
         if let Some((at, why)) = step.wake_at {
             tracing::trace!(?why, at = at.0, "will wake");
             self.wake = Some(self.wake.map_or(at, |known| known.min(at)));
         }
-        step.reply
+        batch.add(step);
     }
 }
 

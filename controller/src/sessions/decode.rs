@@ -27,7 +27,9 @@ pub(super) fn report(node: &NodeId, report: v1::Report) -> Result<(AttemptId, Re
             ok: ended.ok,
             output: ended.output.unwrap_or_default().try_into()?,
             failure: ended.failure.map(|failure| of_node(node, failure)).transpose()?,
+            ran_ms: ended.ran_ms,
         },
+        What::Returned(v1::Returned {}) => Report::Returned,
         What::Shard(shard) => Report::Shard {
             iteration: shard.iteration,
             tp: shard.tp,

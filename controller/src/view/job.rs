@@ -33,7 +33,7 @@ pub(crate) fn job(world: &World, progress: &Progress, job: &Job, detail: Detail)
         submitted_ms: job.submitted.0,
         ended_ms: job.ended.map_or(0, |at| at.0),
         phase: phase::job(world, job).name().to_owned(),
-        reason: planner::job_reason(world, job),
+        reason: planner::job_reason(world, job).map(|why| why.to_string()).unwrap_or_default(),
         stages: job.stages.iter().map(|one| stage::stage(world, progress, job, one, detail)).collect(),
         spec: if detail == Detail::Full { job.spec_text.clone() } else { String::new() },
         failure: failure(job),

@@ -23,7 +23,7 @@ pub(super) fn stage(world: &World, progress: &Progress, job: &Job, stage: &Stage
         name: stage.name.to_string(),
         kind: kind_name(stage.kind).to_owned(),
         phase: phase::stage(world, job, stage).name().to_owned(),
-        reason: planner::stage_reason(world, job, stage),
+        reason: planner::stage_reason(world, job, stage).map(|why| why.to_string()).unwrap_or_default(),
         tasks: u32::try_from(stage.tasks.len()).unwrap_or(u32::MAX),
         tasks_done: count(|state| matches!(state, TaskState::Done { .. })),
         tasks_running: count(|state| matches!(state, TaskState::Active(_))),

@@ -21,7 +21,7 @@ pub(super) fn task(world: &World, from: &Progress, job: &Job, stage: &Stage, pos
     v1::TaskView {
         label: task.label.clone(),
         phase: phase::task(task).name().to_owned(),
-        reason: planner::task_reason(world, job, stage, task),
+        reason: planner::task_reason(world, job, stage, task).map(|why| why.to_string()).unwrap_or_default(),
         attempt: named.clone(),
         seats: active(&task.state).map(|attempt| attempt.seats.iter().map(seat).collect()).unwrap_or_default(),
         progress: engine,

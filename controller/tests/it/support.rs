@@ -8,8 +8,8 @@ use std::time::Duration;
 use controller::driver;
 use controller::server::{Config, Controller, Listening};
 use model::{
-    Body, DeviceKind, Job, JobId, JobName, Output, Retries, Runtime, Stage, StageKind, StageName, Task, TaskShape,
-    TaskState, Timestamp,
+    Body, DeviceKind, History, Job, JobId, JobName, Output, Retries, Runtime, Stage, StageKind, StageName, Task,
+    TaskShape, TaskState, Timestamp,
 };
 use proto::v1;
 use proto::v1::agents_client::AgentsClient;
@@ -277,7 +277,7 @@ pub(crate) fn job(name: &str, done: bool) -> Job {
         body: Body::Run { argv: vec!["true".into()] },
         retries: Retries::new(0),
         state,
-        history: Vec::new(),
+        history: History::default(),
     };
     Job {
         id: JobId::new("j").unwrap(),

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Body, DeviceKind, EngineBody, Job, JobId, JobName, Launcher, Node, NodeId, Parallel, PreflightBody, Retries,
-    Runtime, Stage, StageKind, StageName, Task, TaskShape, TaskState, Timestamp, Tool, TrainBody,
+    Body, DeviceKind, EngineBody, History, Job, JobId, JobName, Launcher, Node, NodeId, Parallel, PreflightBody,
+    Retries, Runtime, Stage, StageKind, StageName, Task, TaskShape, TaskState, Timestamp, Tool, TrainBody,
 };
 
 /// Reads `j1 name=demo prio=5 key=k owner=o shared npu | pre preflight pin=n1,n2 | c convert tasks=2 closing after=pre`.
@@ -90,7 +90,7 @@ fn stage(text: &str, before: &[Stage]) -> Stage {
             backoff_ms: u64::from(number("backoff", 1_000)),
         },
         state: if reused.is_some() { TaskState::Skipped } else { TaskState::Waiting { not_before: None } },
-        history: Vec::new(),
+        history: History::default(),
     };
     Stage {
         name: StageName::new(words[0]).unwrap(),

@@ -9,17 +9,18 @@ use planner::{AboutCheckpoint, Effect, Input, Keep, Policy, Reply, Report, Step,
 
 use crate::common;
 
+/// The world that a script ends with.
+#[allow(dead_code, reason = "the recorded scripts look at what was said on the way")]
+pub(crate) fn world(commands: &str) -> World {
+    let mut stage = Stage::default();
+    commands.split(';').map(str::trim).for_each(|command| stage.command(command));
+    stage.world
+}
+
 /// The script's own lines, each followed by its effects.
+#[allow(dead_code, reason = "the table of reasons looks at the end alone")]
 pub(crate) fn play(text: &str) -> String {
-    let mut stage = Stage {
-        world: World::new(Policy::default(), Timestamp(0)),
-        now: Timestamp(0),
-        sessions: 0,
-        agents: BTreeMap::new(),
-        phases: BTreeMap::new(),
-        wake: None,
-        out: String::new(),
-    };
+    let mut stage = Stage::default();
     for line in text.lines() {
         match line.strip_prefix("> ") {
             Some(command) => {
@@ -40,6 +41,7 @@ struct Agent {
     live: BTreeSet<AttemptId>,
 }
 
+#[derive(Default)]
 struct Stage {
     world: World,
     now: Timestamp,
@@ -240,6 +242,7 @@ impl Stage {
                 ok: words.contains(&"ok"),
                 output: Output { path: option(words, "path").unwrap_or("").into(), ..Output::default() },
                 failure: (!words.contains(&"ok") && !words.contains(&"stopped")).then(failure),
+                ran_ms: number("ran"),
             },
             "shard" => Report::Shard {
                 iteration: number("at").unwrap(),
@@ -248,6 +251,7 @@ impl Stage {
                 path: format!("/ckpt/{}", rank("tp")),
                 size: 7,
             },
+            "returned" => Report::Returned,
             "tracker" => Report::Tracker { iteration: number("at").unwrap() },
             "warn" => Report::Warning { message: "disk is nearly full".into() },
             other => panic!("no command `{other}`"),
@@ -269,7 +273,7 @@ impl Stage {
                 Effect::Forget { node, attempt } => {
                     self.agents.get_mut(node).unwrap().live.remove(attempt);
                 }
-                Effect::Stop { .. } => {}
+                Effect::Stop { .. } | Effect::Recall { .. } => {}
             }
         }
         self.write_down(&step);
@@ -329,6 +333,7 @@ impl Stage {
                 Effect::Stop { node, attempt, grace_ms } => {
                     writeln!(out, "  {at} -> {node} stop {attempt} within {grace_ms} ms").unwrap();
                 }
+                Effect::Recall { node, attempt } => writeln!(out, "  {at} -> {node} recall {attempt}").unwrap(),
                 Effect::Forget { node, attempt } => writeln!(out, "  {at} -> {node} forget {attempt}").unwrap(),
             }
         }

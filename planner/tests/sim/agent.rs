@@ -9,11 +9,20 @@ use super::Truth;
 use super::random::Random;
 use crate::common;
 
+/// Small tasks that run at once.
+const AT_ONCE: usize = 2;
+
+/// What an assignment says of a seat: its slots, the attempt's seats, and
+/// whether it goes through the queue of small tasks.
+pub(crate) type Told = (Vec<u32>, usize, bool);
+
 /// A seat as the agent keeps it on disk.
 #[derive(Clone, Debug)]
 pub(crate) struct Seat {
     pub(crate) slots: Vec<u32>,
     pub(crate) nodes: usize,
+    /// It goes through the queue of small tasks.
+    queued: bool,
     pub(crate) state: State,
     /// It will fail with this at the end of its time.
     doom: Option<Cause>,
@@ -22,8 +31,15 @@ pub(crate) struct Seat {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum State {
     Prepared,
-    Running { done_at: Timestamp },
-    Stopping { until: Timestamp },
+    /// Begins when fewer than [`AT_ONCE`] of its kind run.
+    Queued,
+    Running {
+        since: Timestamp,
+        done_at: Timestamp,
+    },
+    Stopping {
+        until: Timestamp,
+    },
     Ended,
 }
 
@@ -38,6 +54,8 @@ pub(crate) struct Agent {
     /// When the last message of this session arrives, so that none overtakes it.
     pub(crate) arrives: Timestamp,
     seats: BTreeMap<AttemptId, Seat>,
+    /// Queued seats, the next one first; on disk like the seats.
+    queue: VecDeque<AttemptId>,
     seq: u64,
     pub(crate) spool: VecDeque<(u64, AttemptId, Report)>,
     /// Newest report sent in this session.
@@ -58,6 +76,7 @@ impl Agent {
             beat_at: Timestamp(0),
             arrives: Timestamp(0),
             seats: BTreeMap::new(),
+            queue: VecDeque::new(),
             seq: 0,
             spool: VecDeque::new(),
             sent: None,
@@ -89,7 +108,7 @@ impl Agent {
     pub(crate) fn running(&self) -> impl Iterator<Item = (&AttemptId, &Seat)> {
         self.seats.iter().filter(|(_, seat)| match seat.state {
             State::Running { .. } | State::Stopping { .. } => true,
-            State::Prepared | State::Ended => false,
+            State::Prepared | State::Queued | State::Ended => false,
         })
     }
 
@@ -123,27 +142,30 @@ impl Agent {
         let gone: Vec<AttemptId> = self.running().map(|(id, _)| id.clone()).collect();
         truth.broken.extend(gone);
         self.seats.retain(|_, seat| seat.state == State::Ended);
+        self.queue.clear();
     }
 
-    pub(crate) fn obey(
-        &mut self,
-        effect: &Effect,
-        slots: (Vec<u32>, usize),
-        now: Timestamp,
-        random: &mut Random,
-        truth: &mut Truth,
-    ) {
+    pub(crate) fn obey(&mut self, effect: &Effect, told: Told, now: Timestamp, random: &mut Random, truth: &mut Truth) {
         match effect {
             Effect::Prepare { attempt, .. } => {
                 if !self.holds(attempt) && !self.refuses(attempt) {
-                    let (slots, nodes) = slots;
-                    self.seats.insert(attempt.clone(), Seat { slots, nodes, state: State::Prepared, doom: None });
+                    let (slots, nodes, queued) = told;
+                    let seat = Seat { slots, nodes, queued, state: State::Prepared, doom: None };
+                    self.seats.insert(attempt.clone(), seat);
                     let port = u16::try_from(7_000 + random.below(100)).unwrap();
                     self.say(attempt, Report::Prepared { port });
                 }
             }
-            Effect::Start { attempt, .. } => self.start(attempt, slots, now, random, truth),
+            Effect::Start { attempt, .. } => self.start(attempt, told, now, random, truth),
             Effect::Stop { attempt, grace_ms, .. } => self.stop(attempt, *grace_ms, now, random, truth),
+            Effect::Recall { attempt, .. } => {
+                if let Some(at) = self.queue.iter().position(|queued| queued == attempt) {
+                    self.queue.remove(at);
+                    self.set(attempt, State::Ended);
+                    truth.returned += 1;
+                    self.say(attempt, Report::Returned);
+                }
+            }
             Effect::Forget { attempt, .. } => {
                 if !self.holds_running(attempt) {
                     self.seats.remove(attempt);
@@ -156,7 +178,7 @@ impl Agent {
     fn start(
         &mut self,
         id: &AttemptId,
-        (slots, nodes): (Vec<u32>, usize),
+        (slots, nodes, queued): Told,
         now: Timestamp,
         random: &mut Random,
         truth: &mut Truth,
@@ -164,11 +186,26 @@ impl Agent {
         let fresh = match self.seats.get(id).map(|seat| &seat.state) {
             None => !self.refuses(id),
             Some(State::Prepared) => true,
-            Some(State::Running { .. } | State::Stopping { .. } | State::Ended) => false,
+            Some(State::Queued | State::Running { .. } | State::Stopping { .. } | State::Ended) => false,
         };
         if !fresh {
             return;
         }
+        if queued {
+            self.seats.insert(id.clone(), Seat { slots, nodes, queued, state: State::Queued, doom: None });
+            return self.queue.push_back(id.clone());
+        }
+        self.begin(id, (slots, nodes, queued), now, random, truth);
+    }
+
+    fn begin(
+        &mut self,
+        id: &AttemptId,
+        (slots, nodes, queued): Told,
+        now: Timestamp,
+        random: &mut Random,
+        truth: &mut Truth,
+    ) {
         let doom = match random.below(14) {
             0 => Some(Cause::Signal(9)),
             1 => Some(Cause::Exit(1)),
@@ -176,9 +213,14 @@ impl Agent {
             _ => None,
         };
         // Some work outlasts every window, so that silent nodes still run it when they are back.
-        let longest = if random.one_in(3) { 45_000 } else { 8_000 };
-        let done_at = now.after_ms(500 + random.below(longest));
-        self.seats.insert(id.clone(), Seat { slots, nodes, state: State::Running { done_at }, doom });
+        let longest = match queued {
+            true if !random.one_in(8) => 1_000,
+            true | false if random.one_in(3) => 45_000,
+            true | false => 8_000,
+        };
+        let since = now;
+        let done_at = now.after_ms(if queued { 1 } else { 500 } + random.below(longest));
+        self.seats.insert(id.clone(), Seat { slots, nodes, queued, state: State::Running { since, done_at }, doom });
         truth.started.entry(id.clone()).or_default().insert(self.id.clone());
         self.say(id, Report::Started);
     }
@@ -190,12 +232,13 @@ impl Agent {
             None => {
                 // Nothing to stop: say so, and refuse a start that is still under way.
                 self.tombs.insert(id.clone());
-                self.say(id, Report::Ended { ok: false, output: Output::default(), failure: None });
+                self.say(id, Report::Ended { ok: false, output: Output::default(), failure: None, ran_ms: None });
             }
-            Some(State::Prepared) => {
+            Some(State::Prepared | State::Queued) => {
+                self.queue.retain(|queued| queued != id);
                 self.set(id, State::Ended);
                 truth.broken.insert(id.clone());
-                self.say(id, Report::Ended { ok: false, output: Output::default(), failure: None });
+                self.say(id, Report::Ended { ok: false, output: Output::default(), failure: None, ran_ms: None });
             }
             Some(State::Running { .. }) => {
                 truth.broken.insert(id.clone());
@@ -203,9 +246,12 @@ impl Agent {
             }
             Some(State::Stopping { until }) => self.set(id, State::Stopping { until: until.min(deadline) }),
             Some(State::Ended) => {
-                let told = self.spool.iter().any(|(_, kept, what)| kept == id && matches!(what, Report::Ended { .. }));
+                let told = self
+                    .spool
+                    .iter()
+                    .any(|(_, kept, what)| kept == id && matches!(what, Report::Ended { .. } | Report::Returned));
                 if !told {
-                    self.say(id, Report::Ended { ok: false, output: Output::default(), failure: None });
+                    self.say(id, Report::Ended { ok: false, output: Output::default(), failure: None, ran_ms: None });
                 }
             }
         }
@@ -225,12 +271,12 @@ impl Agent {
         let seats: Vec<(AttemptId, Seat)> = self.seats.iter().map(|(id, seat)| (id.clone(), seat.clone())).collect();
         for (id, seat) in seats {
             match seat.state {
-                State::Prepared | State::Ended => {}
+                State::Prepared | State::Queued | State::Ended => {}
                 State::Stopping { until } if until <= now => {
                     self.set(&id, State::Ended);
-                    self.say(&id, Report::Ended { ok: false, output: Output::default(), failure: None });
+                    self.say(&id, Report::Ended { ok: false, output: Output::default(), failure: None, ran_ms: None });
                 }
-                State::Running { done_at } if done_at <= now => self.finish(&id, &seat, now, truth, calm),
+                State::Running { done_at, .. } if done_at <= now => self.finish(&id, &seat, now, truth, calm),
                 State::Running { .. } if seat.nodes > 1 && random.one_in(20) => {
                     let iteration = 1 + random.below(40);
                     self.say(&id, Report::Shard { iteration, tp: 0, pp: 0, path: "/ckpt".into(), size: 1 });
@@ -241,6 +287,13 @@ impl Agent {
                 State::Stopping { .. } | State::Running { .. } => {}
             }
         }
+        while self.running().filter(|(_, seat)| seat.queued).count() < AT_ONCE {
+            let Some(next) = self.queue.pop_front() else { break };
+            let seat = self.seats[&next].clone();
+            self.begin(&next, (seat.slots, seat.nodes, true), now, random, truth);
+        }
+        let waits = !self.queue.is_empty();
+        truth.ahead += usize::from(waits);
     }
 
     fn finish(&mut self, id: &AttemptId, seat: &Seat, now: Timestamp, truth: &mut Truth, calm: bool) {
@@ -252,8 +305,8 @@ impl Agent {
         // Ranks of a gang need each other: they start together or hang, and die of a lost peer.
         if truth.broken.contains(id) {
             let since = match seat.state {
-                State::Running { done_at } => now.since(done_at),
-                State::Prepared | State::Stopping { .. } | State::Ended => 0,
+                State::Running { done_at, .. } => now.since(done_at),
+                State::Prepared | State::Queued | State::Stopping { .. } | State::Ended => 0,
             };
             if since > 5_000 {
                 self.fail(id, Cause::Exit(1), "lost its peer", now);
@@ -266,7 +319,11 @@ impl Agent {
         truth.finished.insert((id.clone(), self.id.clone()));
         self.set(id, State::Ended);
         let output = Output { path: format!("/out.{id}"), ..Output::default() };
-        self.say(id, Report::Ended { ok: true, output, failure: None });
+        let ran_ms = match seat.state {
+            State::Running { since, .. } => Some(now.since(since)),
+            State::Prepared | State::Queued | State::Stopping { .. } | State::Ended => None,
+        };
+        self.say(id, Report::Ended { ok: true, output, failure: None, ran_ms });
     }
 
     fn fail(&mut self, id: &AttemptId, cause: Cause, message: &str, now: Timestamp) {
@@ -281,7 +338,7 @@ impl Agent {
         };
         self.set(id, State::Ended);
         self.say(id, Report::Failed(failure.clone()));
-        self.say(id, Report::Ended { ok: false, output: Output::default(), failure: Some(failure) });
+        self.say(id, Report::Ended { ok: false, output: Output::default(), failure: Some(failure), ran_ms: None });
     }
 
     fn say(&mut self, id: &AttemptId, what: Report) {

@@ -24,7 +24,7 @@ pub(crate) fn may_start(driver: &Driver, agents: &Agents, id: &AttemptId, node: 
     let attempt = saved_task(&driver.saved, id).and_then(active);
     let seat = attempt.and_then(|attempt| attempt.seats.iter().position(|seat| seat.node == *node));
     let Some(seat) = seat else { return Ok(()) };
-    let (slots, _) = driver.slots(&effect(seat));
+    let (slots, ..) = driver.told(&effect(seat));
     for (other, held) in agents[node].running() {
         if let Some(slot) = held.slots.iter().find(|slot| slots.contains(slot)) {
             return Err(format!("{node}: slot {slot} of {id} is still held by {other}"));

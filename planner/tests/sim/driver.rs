@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use model::{AttemptId, AttemptState, Cordon, Drain, NodeId, TaskState, Timestamp};
+use model::{AttemptId, AttemptState, Body, Cordon, Drain, NodeId, TaskState, Timestamp};
 use planner::invariants::invariants;
-use planner::{Effect, Input, Mutation, Policy, Reply, Report, World, Write, step};
+use planner::{Effect, Input, Mutation, Policy, Reply, Report, Step, World, Write, conclude, take};
 
-use super::agent::Agent;
+use super::agent::{Agent, Told};
 use super::random::Random;
 use super::store::Saved;
 use super::{Down, Truth, checks};
@@ -60,6 +60,8 @@ pub(crate) fn policy() -> Policy {
         engine_tasks_per_node: 2,
         keep_ended_jobs: 100,
         stop_grace_ms: 2_000,
+        ahead_ms: 2_000,
+        most_ahead: 5,
     }
 }
 
@@ -99,7 +101,7 @@ impl Driver {
         let mut promises = Vec::new();
         for (input, seq) in inputs {
             let open_end = self.open_end(input);
-            let mut step = step(&mut self.world, input, now);
+            let mut step = take(&mut self.world, input, now);
             let broken = invariants(&self.world);
             if !broken.is_empty() {
                 return Err(format!("{broken:?} after {input:?}"));
@@ -110,17 +112,7 @@ impl Driver {
             checks::failures(&self.world, &step.events, agents, &self.contact, now)?;
             writes.append(&mut step.writes);
             events.append(&mut step.events);
-            self.wake = step.wake_at.map(|(at, _)| at);
-            let to = |effect: &Effect| match effect {
-                Effect::Prepare { node, .. } | Effect::Start { node, .. } => node.clone(),
-                Effect::Stop { node, .. } | Effect::Forget { node, .. } => node.clone(),
-            };
-            for effect in step.effects {
-                let node = to(&effect);
-                if let Some(session) = self.open.get(&node) {
-                    downs.push((node, *session, Down::Effect(effect)));
-                }
-            }
+            downs.extend(self.downs(&mut step));
             if step.reply == Some(Reply::Taken)
                 && let (Input::Report { node, session, .. }, Some(seq)) = (input, seq)
             {
@@ -128,6 +120,15 @@ impl Driver {
                 promises.extend(open_end);
             }
         }
+        let mut step = conclude(&mut self.world, now);
+        let broken = invariants(&self.world);
+        if !broken.is_empty() {
+            return Err(format!("{broken:?} after the queue was gone through"));
+        }
+        writes.append(&mut step.writes);
+        events.append(&mut step.events);
+        downs.extend(self.downs(&mut step));
+        self.wake = step.wake_at.map(|(at, _)| at);
         checks::overs(&self.world, &self.saved, agents, &self.contact, truth, now)?;
         let (said, revived) = (std::mem::take(&mut self.said), std::mem::take(&mut self.revived));
         if fate != Fate::Refused {
@@ -152,6 +153,21 @@ impl Driver {
         }
         escaped.extend(self.new_leader(now));
         Ok(escaped)
+    }
+
+    /// Effects on their way, through the sessions that are open.
+    fn downs(&self, step: &mut Step) -> Vec<(NodeId, u64, Down)> {
+        let to = |effect: &Effect| match effect {
+            Effect::Prepare { node, .. } | Effect::Start { node, .. } | Effect::Recall { node, .. } => node.clone(),
+            Effect::Stop { node, .. } | Effect::Forget { node, .. } => node.clone(),
+        };
+        let effects = std::mem::take(&mut step.effects).into_iter().map(|effect| (to(&effect), effect));
+        effects
+            .filter_map(|(node, effect)| {
+                let session = *self.open.get(&node)?;
+                Some((node, session, Down::Effect(effect)))
+            })
+            .collect()
     }
 
     /// Everything volatile is gone; agents find the new leader by their own.
@@ -236,18 +252,23 @@ impl Driver {
         }
     }
 
-    /// Slots of the assignment that goes with an effect, and the attempt's seats.
-    pub(crate) fn slots(&self, effect: &Effect) -> (Vec<u32>, usize) {
+    /// What the assignment that goes with an effect says.
+    pub(crate) fn told(&self, effect: &Effect) -> Told {
         let (Effect::Prepare { attempt, seat, .. } | Effect::Start { attempt, seat, .. }) = effect else {
-            return (Vec::new(), 0);
+            return (Vec::new(), 0, false);
         };
         let job = self.saved.jobs.get(&attempt.task.job);
         let stage = job.and_then(|job| job.stages.iter().find(|stage| stage.name == attempt.task.stage));
-        match stage.and_then(|stage| stage.tasks.get(attempt.task.index as usize)).map(|task| &task.state) {
+        let task = stage.and_then(|stage| stage.tasks.get(attempt.task.index as usize));
+        let alone = task.is_some_and(|task| {
+            matches!(task.body, Body::Run { .. }) && task.shape.ranks() == 1 && task.shape.slots_per_rank == 0
+        });
+        match task.map(|task| &task.state) {
             Some(TaskState::Active(now)) if now.number == attempt.number => {
-                (now.seats.get(*seat).map(|seat| seat.slots.clone()).unwrap_or_default(), now.seats.len())
+                let slots = now.seats.get(*seat).map(|seat| seat.slots.clone()).unwrap_or_default();
+                (slots, now.seats.len(), alone)
             }
-            _ => (Vec::new(), usize::MAX),
+            _ => (Vec::new(), usize::MAX, alone),
         }
     }
 }

@@ -35,6 +35,10 @@ pub(crate) struct Truth {
     pub(crate) broken: std::collections::BTreeSet<AttemptId>,
     /// Seats that finished their work.
     pub(crate) finished: std::collections::BTreeSet<(AttemptId, NodeId)>,
+    /// Attempts that were given back.
+    pub(crate) returned: usize,
+    /// How often a node had something in its queue of small tasks.
+    pub(crate) ahead: usize,
     /// Nodes that still ran an attempt when it was rightly declared over.
     pub(crate) abandoned: std::collections::BTreeSet<(AttemptId, NodeId)>,
 }
@@ -174,7 +178,7 @@ impl Sim {
             .collect();
         let Some(attempt) = self.random.pick(&others) else { return };
         let what = if self.random.one_in(2) {
-            Report::Ended { ok: true, output: Output::default(), failure: None }
+            Report::Ended { ok: true, output: Output::default(), failure: None, ran_ms: None }
         } else {
             Report::Started
         };
@@ -190,7 +194,7 @@ impl Sim {
         let prio = self.random.below(3);
         let retries = format!("{} window=20000 backoff=500", self.random.below(4));
         let text = match self.random.below(6) {
-            0 => format!("j{n} prio={prio} | a run tasks=4 retries={retries}"),
+            0 => format!("j{n} prio={prio} | a run tasks={} retries={retries}", 4 + self.random.below(24)),
             1 => format!("j{n} prio={prio} | c convert tasks=3 slots=1 closing retries={retries}"),
             2 => format!("j{n} prio={prio} | t train nodes={nodes} retries={retries}"),
             3 => format!(
@@ -392,9 +396,9 @@ impl Sim {
                     {
                         checks::may_start(&self.driver, &self.agents, attempt, &node)?;
                     }
-                    let slots = self.driver.slots(&effect);
+                    let told = self.driver.told(&effect);
                     let agent = self.agents.get_mut(&node).unwrap();
-                    agent.obey(&effect, slots, self.now, &mut self.random, &mut self.truth);
+                    agent.obey(&effect, told, self.now, &mut self.random, &mut self.truth);
                 }
             }
         }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use model::{
     Attempt, AttemptState, AttemptSummary, Body, Cancel, Cause, Checkpoint, Cordon, DeviceKind, Drain, EngineBody,
-    Event, Failure, FileRecord, Job, JobId, JobName, Launcher, Node, NodeId, Outcome, Output, Parallel, PreflightBody,
-    Purpose, Restart, Retries, Runtime, Seat, SeatEnd, SeatState, ShardRecord, Stage, StageKind, StageName, Task,
-    TaskShape, TaskState, Timestamp, Tool, TrainBody,
+    Event, Failure, FileRecord, History, Job, JobId, JobName, Launcher, Node, NodeId, Outcome, Output, Parallel,
+    PreflightBody, Purpose, Restart, Retries, Runtime, Seat, SeatEnd, SeatState, ShardRecord, Stage, StageKind,
+    StageName, Task, TaskShape, TaskState, Timestamp, Tool, TrainBody,
 };
 use prost::Message;
 
@@ -226,7 +226,7 @@ fn task(r: wire::Task) -> Result<Task, Damage> {
             backoff_ms: r.retry_backoff_ms.unwrap_or(Retries::BACKOFF_MS),
         },
         state: TaskState::Waiting { not_before: None },
-        history: Vec::new(),
+        history: History::default(),
     })
 }
 
@@ -265,8 +265,9 @@ fn body(r: wire::Body) -> Result<Body, Damage> {
     })
 }
 
-fn task_state(r: wire::State) -> Result<(Vec<AttemptSummary>, TaskState), Damage> {
-    let history = r.history.into_iter().map(summary).collect::<Result<_, _>>()?;
+fn task_state(r: wire::State) -> Result<(History, TaskState), Damage> {
+    let kept = r.history.into_iter().map(summary).collect::<Result<_, _>>()?;
+    let history = History::restored(kept, r.dropped);
     let state = match r.standing.ok_or(Damage("a task has no state"))? {
         wire::Standing::Waiting(w) => TaskState::Waiting { not_before: w.not_before.map(Timestamp) },
         wire::Standing::Active(a) => TaskState::Active(attempt(a)?),

@@ -218,7 +218,8 @@ fn state(task: &Task) -> wire::State {
         TaskState::Cancelled { at } => wire::Standing::Cancelled(at.0),
         TaskState::Skipped => wire::Standing::Skipped(true),
     };
-    wire::State { history: task.history.iter().map(summary).collect(), standing: Some(standing) }
+    let history = task.history.iter().map(summary).collect();
+    wire::State { history, standing: Some(standing), dropped: task.history.dropped() }
 }
 
 fn attempt(attempt: &Attempt) -> wire::Attempt {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use model::{
     Attempt, AttemptState, AttemptSummary, Body, Cancel, Cause, Checkpoint, Cordon, DeviceKind, Drain, EngineBody,
-    Event, Failure, FileRecord, Job, Launcher, Node, NodeId, Outcome, Output, Parallel, PreflightBody, Purpose,
-    Restart, Retries, Runtime, Seat, SeatEnd, SeatState, ShardRecord, Stage, StageKind, Task, TaskShape, TaskState,
-    Timestamp, Tool, TrainBody,
+    Event, Failure, FileRecord, History, Job, Launcher, Node, NodeId, Outcome, Output, Parallel, PreflightBody,
+    Purpose, Restart, Retries, Runtime, Seat, SeatEnd, SeatState, ShardRecord, Stage, StageKind, Task, TaskShape,
+    TaskState, Timestamp, Tool, TrainBody,
 };
 
 use super::*;
@@ -128,7 +128,7 @@ fn job() -> Job {
             body: bodies[i % bodies.len()].clone(),
             retries: Retries { max: 2, window_ms: 3_600_000 + i as u64, backoff_ms: 500 },
             state: states[i % states.len()].clone(),
-            history: if i % 2 == 0 { history.to_vec() } else { vec![] },
+            history: if i % 2 == 0 { History::restored(history.to_vec(), 3) } else { History::default() },
         })
         .collect();
     let kinds = [StageKind::Preflight, StageKind::Convert, StageKind::Preprocess, StageKind::Train, StageKind::Export];

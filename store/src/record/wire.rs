@@ -283,6 +283,9 @@ pub(super) struct State {
     pub history: Vec<Summary>,
     #[prost(oneof = "Standing", tags = "2, 3, 4, 5, 6, 7")]
     pub standing: Option<Standing>,
+    /// Attempts that are over and not in `history`.
+    #[prost(uint32, tag = "8")]
+    pub dropped: u32,
 }
 
 #[derive(Clone, PartialEq, Oneof)]

@@ -127,6 +127,7 @@ impl Pool {
                 Order::Share(shared) => self.shared.push(shared),
                 Order::Start(task) if !self.begun.contains(&task.attempt) => self.queue.push_back(task),
                 Order::Stop { attempt, grace_ms } => self.stop(&attempt, grace_ms)?,
+                Order::Recall { attempt } => self.give_back(attempt)?,
                 Order::Lost { attempt, .. } => self.queue.retain(|task| task.attempt != attempt),
                 Order::Close => self.closing = true,
                 Order::Start(_) | Order::Told { .. } | Order::Forget { .. } => {}
@@ -140,13 +141,20 @@ impl Pool {
             self.queue.remove(at);
             self.begun.insert(attempt.to_owned());
             let exit = Exit { stopping: true, ..Exit::at_present() };
-            return self.records.stage(&Record::Exited { attempt: attempt.to_owned(), exit, log: None });
+            return self.records.stage(&Record::Exited { attempt: attempt.to_owned(), exit, log: None, ran_ms: None });
         }
         let deadline = Instant::now() + Duration::from_millis(grace_ms);
         if let Some(task) = self.running.iter_mut().find(|task| task.attempt == attempt) {
             task.stop(deadline);
         }
         Ok(())
+    }
+
+    fn give_back(&mut self, attempt: String) -> io::Result<()> {
+        let Some(at) = self.queue.iter().position(|task| task.attempt == attempt) else { return Ok(()) };
+        self.queue.remove(at);
+        self.begun.insert(attempt.clone());
+        self.records.stage(&Record::Returned { attempt })
     }
 
     /// Begins what there is room for. It is on record before it is started, so
@@ -188,7 +196,7 @@ impl Pool {
             }
             Err(error) => {
                 let exit = Exit { error: Some(error.to_string()), ..Exit::at_present() };
-                self.records.stage(&Record::Exited { attempt, exit, log: None })?;
+                self.records.stage(&Record::Exited { attempt, exit, log: None, ran_ms: None })?;
             }
         }
         Ok(())
@@ -212,7 +220,8 @@ impl Pool {
         for task in over {
             let log = self.logs.put_back(task.log, task.spoke, !self.strays);
             let exit = task.exit.unwrap_or_default();
-            self.records.stage(&Record::Exited { attempt: task.attempt, exit, log })?;
+            let ran_ms = u64::try_from(task.ran.as_millis()).ok();
+            self.records.stage(&Record::Exited { attempt: task.attempt, exit, log, ran_ms })?;
         }
         Ok(())
     }
@@ -303,8 +312,8 @@ impl Pool {
 fn begun_by(record: Record) -> Vec<String> {
     match record {
         Record::Begun(attempts) => attempts,
-        // One that was stopped before it began must not begin either.
-        Record::Exited { attempt, .. } => vec![attempt],
+        // One that was stopped or given back before it began must not begin either.
+        Record::Exited { attempt, .. } | Record::Returned { attempt } => vec![attempt],
         Record::Took(_) | Record::Started { .. } | Record::Spoke { .. } => Vec::new(),
     }
 }

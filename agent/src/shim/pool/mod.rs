@@ -57,6 +57,11 @@ pub enum Order {
         /// Milliseconds between the two.
         grace_ms: u64,
     },
+    /// Give it back, unless it has begun.
+    Recall {
+        /// Which attempt.
+        attempt: String,
+    },
     /// Its start was reported. The shim passes over this.
     Told {
         /// Which attempt.
@@ -123,6 +128,11 @@ pub enum Record {
         /// Which attempt.
         attempt: String,
     },
+    /// It was given back: no shim begins it.
+    Returned {
+        /// Which attempt.
+        attempt: String,
+    },
     /// It has ended, and nothing of it is left.
     Exited {
         /// Which attempt.
@@ -131,6 +141,9 @@ pub enum Record {
         exit: Exit,
         /// Its log, unless that is empty.
         log: Option<u64>,
+        /// For how long its process ran, in milliseconds.
+        #[serde(default)]
+        ran_ms: Option<u64>,
     },
 }
 

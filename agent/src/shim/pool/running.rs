@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, waitid, waitpid};
 
@@ -85,10 +85,13 @@ pub(super) struct Running {
     pub(super) log: Log,
     pub(super) spoke: bool,
     pub(super) at_once: u32,
+    pub(super) started: Instant,
     /// When it is killed, once it was told to stop.
     pub(super) deadline: Option<Instant>,
     /// How it ended, while others that it started are still there.
     pub(super) exit: Option<Exit>,
+    /// For how long its process ran.
+    pub(super) ran: Duration,
 }
 
 impl Running {
@@ -98,6 +101,7 @@ impl Running {
             shared.argv.split_first().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no program given"))?;
         let log = logs.take()?;
         let mark = mark(&logs.dir, &task.attempt);
+        let started = Instant::now();
         let spawn = || {
             Command::new(program)
                 .args(args)
@@ -124,7 +128,17 @@ impl Running {
         // It is not collected before this returns, so `/proc` still has it.
         let id = proc::identify(pid).ok_or_else(|| io::Error::other("`/proc` does not show the child"))?;
         let attempt = task.attempt.clone();
-        Ok(Self { attempt, id, log, spoke: false, at_once: task.at_once, deadline: None, exit: None })
+        Ok(Self {
+            attempt,
+            id,
+            log,
+            spoke: false,
+            at_once: task.at_once,
+            started,
+            deadline: None,
+            exit: None,
+            ran: Duration::ZERO,
+        })
     }
 
     /// SIGTERM, or an earlier deadline than before.
@@ -162,6 +176,7 @@ impl Running {
         signal_group(self.id.pid, Signal::KILL);
         let status = waitpid(Some(pid), WaitOptions::NOHANG).ok().flatten().map(|(_, status)| status);
         self.exit = Some(exit(status, self.deadline.is_some()));
+        self.ran = self.started.elapsed();
         true
     }
 }
