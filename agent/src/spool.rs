@@ -117,10 +117,16 @@ impl Spool {
         lock(&self.shared.unacknowledged).values().any(|r| r.attempt == attempt)
     }
 
-    /// Attempts that reports wait of.
+    /// Whether the last word about `attempt` waits for its acknowledgement.
     #[must_use]
-    pub fn attempts(&self) -> std::collections::BTreeSet<String> {
-        lock(&self.shared.unacknowledged).values().map(|r| r.attempt.clone()).collect()
+    pub fn holds_end(&self, attempt: &str) -> bool {
+        lock(&self.shared.unacknowledged).values().any(|r| r.attempt == attempt && is_end(r))
+    }
+
+    /// Attempts whose last word waits.
+    #[must_use]
+    pub fn ends(&self) -> std::collections::BTreeSet<String> {
+        lock(&self.shared.unacknowledged).values().filter(|r| is_end(r)).map(|r| r.attempt.clone()).collect()
     }
 
     /// Tells when new reports are there to send.
@@ -128,6 +134,10 @@ impl Spool {
     pub fn newest(&self) -> watch::Receiver<u64> {
         self.shared.newest.subscribe()
     }
+}
+
+fn is_end(report: &Report) -> bool {
+    matches!(report.what, Some(report::What::Ended(_) | report::What::Returned(_)))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -190,7 +200,12 @@ mod tests {
         let first = spool.add("a", started()).await.unwrap();
         let second = spool.add("b", started()).await.unwrap();
         spool.acknowledge(first);
+        // A start that waits is no last word: the end must be said all the same.
         assert!(!spool.holds("a") && spool.holds("b"));
+        assert!(!spool.holds_end("b") && spool.ends().is_empty());
+        let end = spool.add("b", report::What::Returned(proto::v1::Returned {})).await.unwrap();
+        assert!(!spool.holds_end("a") && spool.holds_end("b"));
+        spool.acknowledge(end);
         drop(spool);
         writer.join();
 

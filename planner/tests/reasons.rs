@@ -1,6 +1,7 @@
 //! Every reason that can be given, in the smallest world that gives it.
 #![allow(
     clippy::unwrap_used,
+    clippy::unwrap_in_result,
     clippy::wildcard_enum_match_arm,
     clippy::disallowed_methods,
     reason = "the bans are for the planner, not for what drives it"
@@ -49,7 +50,7 @@ const TABLE: &[(&str, &str, &str)] = &[
     (
         "hello n1; submit j1 | a run retries=1; ended n1 j1.a.0.1 signal=9",
         "j1.a.0",
-        "is tried again in 1 s (retry 1 of 1 within 24 h 0 min): node `n1`, signal 9",
+        "is tried again in 1 s (retry 1 of 1 within 24 h): node `n1`, signal 9",
     ),
     (
         "hello n1; hello n2; submit j1 | t train retries=3; prepared n1 j1.t.0.1 port=7; started n1 j1.t.0.1; \

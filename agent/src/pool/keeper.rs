@@ -149,7 +149,7 @@ impl Keeper {
 
     /// Reports the ends that are in no spool: an earlier life may not have come to it.
     fn say_again(&self) {
-        let spooled = self.host.spool.attempts();
+        let spooled = self.host.spool.ends();
         let over = self.attempts.iter().filter(|(_, attempt)| attempt.is_over());
         over.filter(|(id, _)| !spooled.contains(&id.to_string())).for_each(|(id, _)| self.say_ended(id));
     }
@@ -230,7 +230,7 @@ impl Keeper {
         let attempt: AttemptId = assignment.attempt.parse().ok()?;
         if let Some(known) = self.attempts.get(&attempt) {
             // Asked again about one that has ended: perhaps the report went astray.
-            if known.is_over() && !self.host.spool.holds(&assignment.attempt) {
+            if known.is_over() && !self.host.spool.holds_end(&assignment.attempt) {
                 self.say_ended(&attempt);
             }
             return None;
@@ -272,7 +272,7 @@ impl Keeper {
     fn stop(&mut self, attempt: &AttemptId, grace: Duration) {
         let Some(known) = self.attempts.get_mut(attempt) else { return };
         if known.is_over() {
-            if !self.host.spool.holds(&attempt.to_string()) {
+            if !self.host.spool.holds_end(&attempt.to_string()) {
                 self.say_ended(attempt);
             }
             return;
@@ -291,7 +291,7 @@ impl Keeper {
         let Some(known) = self.attempts.get(attempt) else { return };
         match known.stage {
             Stage::Ordered => _ = self.stage(&Order::Recall { attempt: attempt.to_string() }),
-            Stage::Returned if !self.host.spool.holds(&attempt.to_string()) => self.say_ended(attempt),
+            Stage::Returned if !self.host.spool.holds_end(&attempt.to_string()) => self.say_ended(attempt),
             Stage::Returned | Stage::Begun | Stage::Running { .. } | Stage::Over(_) | Stage::Refused(_) => {}
         }
     }

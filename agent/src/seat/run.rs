@@ -374,7 +374,7 @@ impl Seat {
                 None => return Next::Leave,
                 Some(Order::Forget) => return self.forget(),
                 Some(Order::Stop { .. } | Order::Assign(..)) => {
-                    if !self.host.spool.holds(&self.name) {
+                    if !self.host.spool.holds_end(&self.name) {
                         self.say_ended().await;
                     }
                 }
