@@ -14,6 +14,11 @@ use super::Registry;
 /// How long an errand may take: reading a large checkpoint takes its time.
 const LIMIT: Duration = Duration::from_secs(6 * 3600);
 
+/// Faults of one answer that are taken.
+const FAULTS: usize = 64;
+/// Longest text of a fault, in characters.
+const LONGEST: usize = 4096;
+
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ErrandFailed {
@@ -86,8 +91,15 @@ impl Errands {
         waited.ok().and_then(Result::ok).ok_or_else(|| ErrandFailed::NoAnswer(node.clone()))
     }
 
-    /// Takes an answer; only the node that was sent may give it.
-    pub(crate) fn answer(&self, node: &NodeId, answer: v1::CheckpointAnswer) {
+    /// Takes an answer; only the node that was sent may give it, and it speaks for itself alone.
+    pub(crate) fn answer(&self, node: &NodeId, mut answer: v1::CheckpointAnswer) {
+        answer.faults.truncate(FAULTS);
+        for fault in &mut answer.faults {
+            fault.node = node.to_string();
+            for text in [&mut fault.path, &mut fault.message, &mut fault.hint] {
+                *text = text.chars().take(LONGEST).collect();
+            }
+        }
         if let Some((_, errand)) = self.open.remove_if(&answer.id, |_, errand| errand.node == *node) {
             // The asker may have given up.
             let _ = errand.sender.send(answer);
@@ -97,5 +109,45 @@ impl Errands {
     /// Gives up what was asked through a session that ended; a later one of the node keeps its own errands.
     pub(crate) fn give_up(&self, node: &NodeId, session: u64) {
         self.open.retain(|_, errand| errand.node != *node || errand.session > session);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_is_its_own_node_s_and_speaks_for_it_alone() {
+        let agents = Arc::new(Registry::default());
+        let errands = Errands::new(agents.clone());
+        let [ours, other] = ["n1", "n2"].map(|name| NodeId::new(name).unwrap());
+        let away = errands.send(&ours, v1::CheckpointOrder::default()).await;
+        assert_eq!(away.unwrap_err(), ErrandFailed::Unreachable(ours.clone()));
+        let (out, mut orders) = mpsc::channel(1);
+        let _over = agents.register(&ours, 7, out);
+        let asked =
+            |errands: Errands, node: NodeId| async move { errands.send(&node, v1::CheckpointOrder::default()).await };
+        let mut asking = std::pin::pin!(asked(errands.clone(), ours.clone()));
+        assert!(futures::poll!(asking.as_mut()).is_pending());
+        let Ok(v1::ControllerMessage { kind: Some(v1::controller_message::Kind::Checkpoint(order)) }) =
+            orders.recv().await.unwrap()
+        else {
+            panic!("another order");
+        };
+        let fault = v1::CheckpointFault { node: "n2".into(), message: "x".repeat(9_000), ..Default::default() };
+        let answer = v1::CheckpointAnswer { id: order.id, faults: vec![fault; 100], bytes: 3 };
+        errands.answer(&other, answer.clone());
+        assert!(futures::poll!(asking.as_mut()).is_pending(), "another node's word is no answer");
+        errands.answer(&ours, answer);
+        let heard = asking.await.unwrap();
+        assert_eq!((heard.faults.len(), heard.bytes), (FAULTS, 3));
+        assert!(heard.faults.iter().all(|fault| fault.node == "n1" && fault.message.len() == LONGEST));
+        let mut asking = std::pin::pin!(asked(errands.clone(), ours.clone()));
+        assert!(futures::poll!(asking.as_mut()).is_pending());
+        errands.give_up(&ours, 7);
+        assert_eq!(asking.await.unwrap_err(), ErrandFailed::NoAnswer(ours));
+        assert!(errands.open.is_empty());
     }
 }
