@@ -50,10 +50,14 @@ impl Work<'_> {
     pub(crate) fn tracker(&mut self, place: &Place, iteration: u64) {
         let Some(parallel) = self.trains(place, iteration) else { return };
         let Some(stage) = self.stage_mut(place) else { return };
-        if stage.checkpoints.get(&iteration).is_some_and(|seen| seen.tracked) {
+        if stage.checkpoints.get(&iteration).is_some_and(|seen| seen.tracked && !seen.superseded) {
             return;
         }
-        stage.checkpoints.entry(iteration).or_default();
+        let checkpoint = stage.checkpoints.entry(iteration).or_default();
+        if checkpoint.superseded && !checkpoint.removing {
+            // Written anew: a tracker may be told before the shards that it stands for.
+            *checkpoint = Checkpoint { pinned: checkpoint.pinned, ..Checkpoint::default() };
+        }
         let present = stage.checkpoints.range_mut(..=iteration).filter(|(_, seen)| !seen.superseded);
         present.for_each(|(_, seen)| seen.tracked = true);
         self.assembled(place, parallel);
