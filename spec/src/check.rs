@@ -52,6 +52,11 @@ pub(crate) fn check(origin: Origin) -> Result<Spec, Vec<Problem>> {
         let hint = "start with `name:` and `stages:`".to_owned();
         return Err(vec![origin.problem("", "the file is empty".to_owned(), Some(hint))]);
     }
+    if !matches!(origin.tree().value, Value::Map(_)) {
+        let hint = "is this the right file? a job's begins with `name:` and `stages:`".to_owned();
+        let found = format!("expected a mapping of keys, found {}", origin.tree().describe());
+        return Err(vec![origin.problem("", found, Some(hint))]);
+    }
     let mut context = Context::new(&origin);
     mistyped_stages(&origin, &mut context);
     let Decoded { value, errors, refused } = decode::decode::<SpecFile>(origin.tree());

@@ -123,14 +123,14 @@ impl<'a> Context<'a> {
     /// A path of the file system; relative ones stay below the working directory.
     pub(super) fn path(&mut self, path: &str, value: String) -> Option<String> {
         let (message, hint) = if value.is_empty() {
-            ("the path is empty".to_owned(), None)
+            ("the path is empty".to_owned(), Some("name a file or a directory".to_owned()))
         } else if value.len() > MAX_PATH {
-            (format!("the path has {} bytes; at most {MAX_PATH}", value.len()), None)
+            (format!("the path has {} bytes; at most {MAX_PATH}", value.len()), Some("is it a path?".to_owned()))
         } else if value.chars().any(char::is_control) {
-            ("the path holds a control character".to_owned(), None)
+            ("the path holds a control character".to_owned(), Some("write the name without it".to_owned()))
         } else if value.starts_with('-') {
             (format!("`{value}` would be read as an option"), Some(format!("write `./{value}`")))
-        } else if value == "~" || value.starts_with("~/") {
+        } else if value.starts_with('~') {
             (
                 format!("`{value}` is not expanded, since no shell looks at it"),
                 Some("write the whole path, from `/`".to_owned()),

@@ -46,7 +46,9 @@ pub(crate) fn read(text: &str, source_name: &str) -> Result<Node, Box<Problem>> 
     let draft: Draft = serde_saphyr::from_str_with_options(text, options()).map_err(|error| {
         let location = error.location().unwrap_or(Location::UNKNOWN);
         let (message, hint) = explain(&error);
-        problem(narrow(location.line()), narrow(location.column()), message, hint)
+        let line = narrow(location.line());
+        let hint = hint.unwrap_or_else(|| mend(text, line));
+        problem(line, narrow(location.column()), message, Some(hint))
     })?;
     let mut nodes = 0;
     draft.settle(text, &mut nodes).map_err(|(place, message)| {
@@ -122,6 +124,18 @@ fn explain(error: &serde_saphyr::Error) -> (String, Option<String>) {
             let short: String = sentence.chars().take(240).map(|c| if c.is_control() { ' ' } else { c }).collect();
             (format!("this is no valid YAML: {short}"), None)
         }
+    }
+}
+
+/// What to look for where the parser gave up, in that line or one beside it.
+fn mend(text: &str, line: u32) -> String {
+    let at = usize::try_from(line).unwrap_or(usize::MAX);
+    let near = text.lines().enumerate().skip(at.saturating_sub(2)).take(3);
+    let indent = |line: &str| line.len() - line.trim_start().len();
+    let tabbed = near.filter(|(_, line)| line[..indent(line)].contains('\t')).map(|(index, _)| index + 1).last();
+    match tabbed {
+        Some(number) => format!("YAML indents with spaces: line {number} begins with a tab"),
+        None => "look at the indentation, the brackets and the quotes of this line and the one before".to_owned(),
     }
 }
 

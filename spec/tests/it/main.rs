@@ -5,6 +5,7 @@ mod arguments;
 mod corrections;
 mod docs;
 mod examples;
+mod fields;
 mod hostile;
 mod overrides;
 mod plan;
