@@ -52,6 +52,8 @@ const ARCHITECTURES: [Architecture; 4] = [
     Architecture { model_type: "mistral", qkv_bias: false, qk_norm: false, head_dim: None, refused: &[] },
 ];
 
+const REFETCH: &str = "correct it, or fetch the file again from where the model came";
+
 /// A parsed and checked `config.json`.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -84,10 +86,12 @@ impl Config {
     ///
     /// As [`Config::read`].
     pub fn parse(path: PathBuf, text: Vec<u8>) -> Result<Self> {
-        let json: Map<String, Value> =
-            serde_json::from_slice(&text).map_err(|e| Error::bad(&path, format!("is no valid JSON object: {e}")))?;
-        let fields = Fields { path: &path, json: &json };
-        let (shape, dtype_stated) = fields.shape()?;
+        let parse = || {
+            let json: Map<String, Value> = serde_json::from_slice(&text)
+                .map_err(|e| Error::bad(&path, format!("is no valid JSON object: {e}")))?;
+            Fields { path: &path, json: &json }.shape()
+        };
+        let (shape, dtype_stated) = parse().map_err(|error| error.or_hint(REFETCH))?;
         Ok(Self { path, shape, dtype_stated, text })
     }
 }

@@ -98,6 +98,12 @@ impl Error {
         self
     }
 
+    /// The same error with the next thing to try, unless it knows one.
+    #[must_use]
+    pub(crate) fn or_hint(self, text: &str) -> Self {
+        if self.hint().is_some() { self } else { self.with_hint(text) }
+    }
+
     /// Returns the next thing to try, printed as `hint: …`.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

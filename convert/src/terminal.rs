@@ -14,6 +14,9 @@ use crate::cli::Form;
 /// At most ten progress records a second.
 const PACE: Duration = Duration::from_millis(100);
 
+/// Most bytes of a sentence.
+const LONGEST: usize = 4096;
+
 /// The one place that prints.
 #[derive(Debug)]
 pub(crate) struct Terminal {
@@ -56,13 +59,13 @@ impl Terminal {
     /// Shows an error; gives the exit code.
     pub(crate) fn error(&self, error: &Error) -> u8 {
         self.clear();
-        let message = error.chain();
+        let (message, hint) = (one_line(&error.chain()), error.hint().map(|hint| one_line(&hint)));
         if self.form == Form::Json {
-            self.data(&json!({ "type": "error", "message": message, "hint": error.hint() }).to_string());
+            self.data(&json!({ "type": "error", "message": message, "hint": hint }).to_string());
         }
         let mut err = io::stderr().lock();
         let _ = writeln!(err, "error: {message}");
-        if let Some(hint) = error.hint() {
+        if let Some(hint) = hint {
             let _ = writeln!(err, "hint: {hint}");
         }
         if error.is_usage() { 2 } else { 1 }
@@ -120,6 +123,7 @@ impl Report for Terminal {
 
     fn warn(&self, message: &str) {
         self.clear();
+        let message = one_line(message);
         if self.form == Form::Json {
             self.data(&json!({ "type": "warning", "message": message }).to_string());
         }
@@ -132,6 +136,21 @@ impl Report for Terminal {
             self.data(line);
         }
     }
+}
+
+/// A sentence on one line: names in it come from files, and none of them may move somebody's cursor or fill a screen.
+fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for c in text.chars() {
+        if line.len() > LONGEST {
+            line.push('…');
+            break;
+        }
+        // U+202A.. and U+2066.. turn the direction of what follows.
+        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if c.is_control() || turns { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
 }
 
 /// Prints a serialisable value as one line of JSON.

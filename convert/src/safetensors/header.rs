@@ -47,9 +47,13 @@ impl Header {
     /// form, names a tensor twice, or if the tensors' bytes do not equal their
     /// shapes, overlap, leave holes, or do not end with the file.
     pub fn parse(path: &Path, file: &[u8]) -> Result<Self> {
+        Self::parse_bytes(path, file).map_err(|error| error.or_hint(REFETCH))
+    }
+
+    fn parse_bytes(path: &Path, file: &[u8]) -> Result<Self> {
         let bad = |reason: String| Error::bad(path, reason);
         let Some((length, rest)) = file.split_first_chunk::<8>() else {
-            return Err(bad(format!("is no safetensors file: {} bytes", file.len())).with_hint(REFETCH));
+            return Err(bad(format!("is no safetensors file: {} bytes", file.len())));
         };
         let length = u64::from_le_bytes(*length);
         if length > LARGEST_HEADER {
@@ -60,8 +64,7 @@ impl Header {
             return Err(bad(format!(
                 "is truncated: its header of {length} bytes does not fit its {} bytes",
                 file.len()
-            ))
-            .with_hint(REFETCH));
+            )));
         };
         let raw: RawHeader = serde_json::from_slice(json).map_err(|e| bad(format!("has a malformed header: {e}")))?;
         place(path, raw.0, 8 + stated, file.len())
@@ -81,8 +84,10 @@ fn place(path: &Path, raw: Vec<(String, RawInfo)>, start: usize, file: usize) ->
             return Err(bad(format!("gives tensor `{name}` the offsets {from} to {to}")));
         }
         let elements = info.shape.0.iter().try_fold(1u64, |n, d| n.checked_mul(*d));
-        let element = element_size(&info.dtype)
-            .ok_or_else(|| Error::unsupported(format!("element type `{}` of tensor `{name}`", info.dtype)))?;
+        let element = element_size(&info.dtype).ok_or_else(|| {
+            Error::unsupported(format!("element type `{}` of tensor `{name}` in `{}`", info.dtype, path.display()))
+                .with_hint("supported: BF16, F16, F32")
+        })?;
         let bytes = elements
             .and_then(|n| n.checked_mul(element))
             .ok_or_else(|| bad(format!("gives tensor `{name}` a shape whose product overflows")))?;
@@ -97,8 +102,7 @@ fn place(path: &Path, raw: Vec<(String, RawInfo)>, start: usize, file: usize) ->
         if to > data {
             return Err(bad(format!(
                 "is truncated: tensor `{name}` ends at byte {to} of the data, but only {data} bytes are there"
-            ))
-            .with_hint(REFETCH));
+            )));
         }
         let at = |offset: u64| usize::try_from(offset).map(|o| o + start).unwrap_or(usize::MAX);
         tensors.push(TensorInfo { name, dtype: info.dtype, shape: info.shape.0, range: at(from)..at(to) });
@@ -119,7 +123,7 @@ fn place(path: &Path, raw: Vec<(String, RawInfo)>, start: usize, file: usize) ->
         end = tensor.range.end;
     }
     if end != file {
-        return Err(bad(format!("has {} bytes after its last tensor", file - end)).with_hint(REFETCH));
+        return Err(bad(format!("has {} bytes after its last tensor", file - end)));
     }
     Ok(Header { tensors, length: start })
 }

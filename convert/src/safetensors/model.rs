@@ -38,6 +38,10 @@ impl HfModel {
     /// If a file is missing, truncated or malformed, a tensor is missing,
     /// unknown, of an unsupported type, or contradicts `config.json`.
     pub fn open(dir: &Path) -> Result<Self> {
+        Self::open_checked(dir).map_err(|error| error.or_hint("fetch the model's files again, all from one source"))
+    }
+
+    fn open_checked(dir: &Path) -> Result<Self> {
         if !dir.is_dir() {
             return Err(Error::bad(dir, "is not a directory").with_hint("give the directory that holds config.json"));
         }

@@ -71,6 +71,11 @@ impl Shard {
     /// If the file is no intact archive, its pickle is malformed, or a tensor
     /// names a storage that is missing or too short.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_checked(path)
+            .map_err(|error| error.or_hint("make or fetch the checkpoint again, or choose another iteration"))
+    }
+
+    fn open_checked(path: &Path) -> Result<Self> {
         let map = Mapped::open(path)?;
         let archive = Archive::parse(path, map.bytes())?;
         let bad = |reason: String| Error::bad(path, reason);

@@ -37,7 +37,12 @@ impl ParquetFile {
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let metadata = guarded(|| ArrowReaderMetadata::load(&file, options).map_err(|error| error.to_string()))
             .map_err(|what| Error::Parquet { path: path.to_path_buf(), what })?;
-        Ok(Self { path: path.clone(), file, metadata })
+        let file = Self { path: path.clone(), file, metadata };
+        if file.group_rows().try_fold(0, u64::checked_add).is_none() {
+            let what = "its footer counts more rows than there can be".to_owned();
+            return Err(Error::Parquet { path: path.to_path_buf(), what });
+        }
+        Ok(file)
     }
 
     /// All rows, as the footer counts them.

@@ -6,6 +6,9 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tokenize::{Error, Progress, Summary};
 
+/// Most bytes of a line for people.
+const LONGEST: usize = 4096;
+
 /// Why a command failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -132,7 +135,7 @@ impl Report {
     /// The end, if it is a bad one.
     pub(crate) fn failure(&self, failure: &Failure) {
         if self.json {
-            line(&json!({"type": "error", "message": failure.message, "hint": failure.hint}));
+            line(&json!({"type": "error", "message": one_line(&failure.message), "hint": failure.hint}));
         }
         say(&format!("error: {}", failure.message));
         if let Some(hint) = &failure.hint {
@@ -177,5 +180,20 @@ fn line(value: &Value) {
 }
 
 fn say(text: &str) {
-    let _ = writeln!(stderr().lock(), "{text}");
+    let _ = writeln!(stderr().lock(), "{}", one_line(text));
+}
+
+/// A sentence on one line: names in it come from files, and none of them may move somebody's cursor or fill a screen.
+fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for c in text.chars() {
+        if line.len() > LONGEST {
+            line.push('…');
+            break;
+        }
+        // U+202A.. and U+2066.. turn the direction of what follows.
+        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if c.is_control() || turns { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
 }
