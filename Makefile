@@ -12,7 +12,7 @@ test: ## installs what the tests need and runs all of them
 bench: ## engines beside cp + fsync and the bare encoder; controller and agents beside their bars
 	@scripts/bench.sh
 
-fuzz: ## a minute of foreign bytes for each of the readers in fuzz/targets, guided by what an input runs through
+fuzz: ## a minute of foreign bytes for each of the readers in fuzz/src/targets, guided by what an input runs through
 	@scripts/fuzz.sh
 
 lint: ## formatting and clippy alone

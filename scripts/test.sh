@@ -6,6 +6,7 @@
 #   CARGO_TARGET_DIR      where cargo builds (with CI=true and none given: the cache)
 #   QCTL_REFERENCE_DATA   the golden cases (default: ../shared); tests that need them skip without
 #   QCTL_TEST_ETCD        an etcd, instead of the one on the PATH or Debian's; tests that need one skip without
+#   QCTL_FUZZ_SECONDS     how long each reader of foreign bytes is fuzzed (default: 45, two at a time)
 #   QCTL_TEST_PYTHON      an interpreter with mindspore, instead of the one that bootstrap.sh makes
 set -uo pipefail
 # shellcheck source=scripts/lib.sh
@@ -64,6 +65,11 @@ python_counts() {
         END { p = ran - f - s; print (p > 0 ? p : 0), f + 0, s + 0 }' "$1"
 }
 
+# fuzz.sh: `fuzz N passed M failed`, or a line that says why it is skipped.
+fuzz_counts() {
+    awk '/^skipped: / { s = 1 } /^fuzz [0-9]+ passed [0-9]+ failed/ { p = $2; f = $4 } END { print p + 0, f + 0, s + 0 }' "$1"
+}
+
 # A check without tests in it is one that passed, or, by its exit code, one that failed.
 passes_as_one() { [ "$code" -eq 0 ] && echo 1 0 0 || echo 0 1 0; }
 
@@ -90,6 +96,7 @@ if wanted rust; then
     section build passes_as_one cargo build --workspace --bins --locked
     section rust rust_counts cargo test --workspace --locked --no-fail-fast
 fi
+wanted fuzz && section fuzz fuzz_counts scripts/fuzz.sh "${QCTL_FUZZ_SECONDS:-45}"
 if wanted python && [ -n "$QCTL_TEST_PYTHON" ]; then
     while IFS= read -r directory; do
         section "python ${directory#"$QCTL_ROOT/"}" python_counts \

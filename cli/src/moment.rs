@@ -1,4 +1,4 @@
-//! Times on the command line.
+//! Points of time and durations on the command line.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -53,9 +53,35 @@ fn ago(text: &str) -> Option<u64> {
     number.checked_mul(unit)
 }
 
+/// Reads `30s`, `5m`, `2h`, `500ms` or plain seconds; milliseconds, a day at most.
+pub(crate) fn span(text: &str) -> Result<u64, String> {
+    let wrong = || format!("`{text}` is no time; expected as in `500ms`, `30s`, `5m`, `2h`");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let number: u64 = text[..digits].parse().map_err(|_| wrong())?;
+    let unit = match &text[digits..] {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(unit).filter(|ms| *ms <= 86_400_000).ok_or_else(|| format!("`{text}` is more than a day"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_have_units_and_an_end() {
+        let table = [("500ms", 500), ("30", 30_000), ("30s", 30_000), ("5m", 300_000), ("24h", 86_400_000)];
+        for (text, ms) in table {
+            assert_eq!(span(text), Ok(ms), "{text}");
+        }
+        for text in ["", "s", "5d", "-1s", "1.5s", "25h", "99999999999999999999s"] {
+            assert!(span(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn times_are_points_or_so_long_ago() {

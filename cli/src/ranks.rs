@@ -1,7 +1,5 @@
 //! Lists of ranks on the command line.
 
-use std::collections::BTreeSet;
-
 /// Most ranks of one list.
 const MOST: u32 = 65_536;
 
@@ -11,7 +9,7 @@ const MOST: u32 = 65_536;
 ///
 /// A sentence about the first part that is malformed.
 pub(crate) fn parse(text: &str) -> Result<Vec<u32>, String> {
-    let mut ranks = BTreeSet::new();
+    let mut ranges = Vec::new();
     for part in text.split(',') {
         let part = part.trim();
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -19,9 +17,16 @@ pub(crate) fn parse(text: &str) -> Result<Vec<u32>, String> {
         if last < first {
             return Err(format!("range `{part}` ends before it begins"));
         }
-        ranks.extend(first..=last);
+        ranges.push((first, last));
     }
-    Ok(ranks.into_iter().collect())
+    ranges.sort_unstable();
+    let mut ranks = Vec::new();
+    let mut next = 0;
+    for (first, last) in ranges {
+        ranks.extend(first.max(next)..=last);
+        next = next.max(last + 1);
+    }
+    Ok(ranks)
 }
 
 fn number(text: &str, part: &str) -> Result<u32, String> {
@@ -39,8 +44,12 @@ mod tests {
 
     #[test]
     fn lists_are_sorted_and_single() {
-        let table: [(&str, &[u32]); 4] =
-            [("3", &[3]), ("0,2-4", &[0, 2, 3, 4]), ("2-3, 1 ,3", &[1, 2, 3]), ("7-7", &[7])];
+        let table: [(&str, &[u32]); 4] = [
+            ("3", &[3]),
+            ("0,2-4", &[0, 2, 3, 4]),
+            ("2-3, 1 ,3", &[1, 2, 3]),
+            ("7-7,1-9,2-3,9-10", &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]),
+        ];
         for (text, ranks) in table {
             assert_eq!(parse(text).unwrap(), ranks, "{text}");
         }

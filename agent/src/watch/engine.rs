@@ -92,7 +92,7 @@ fn summarise(files: &[FileRecord], rows: Option<u64>, tokens: Option<u64>) -> St
     let mut parts = Vec::new();
     parts.extend(rows.map(|n| format!("{n} rows")));
     parts.extend(tokens.map(|n| format!("{n} tokens")));
-    let bytes: u64 = files.iter().map(|f| f.size).sum();
+    let bytes = files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.size));
     parts.push(format!("{bytes} bytes in {} files", files.len()));
     parts.join(", ")
 }
@@ -116,6 +116,9 @@ mod tests {
         let counted = parse(r#"{"type":"result","rows":7,"tokens":90,"skipped":0,"files":[]}"#);
         let summary = "7 rows, 90 tokens, 0 bytes in 0 files".to_owned();
         assert_eq!(counted, Some(Line::Result(Output { summary, ..Output::default() })));
+        let lies = r#"{"type":"result","files":[{"path":"a","size":18446744073709551615},{"path":"b","size":1}]}"#;
+        let Some(Line::Result(output)) = parse(lies) else { panic!("no result") };
+        assert_eq!(output.summary, "18446744073709551615 bytes in 2 files");
         for other in ["", "plain text", "{}", r#"{"type":"other"}"#, r#"{"type":"progress""#] {
             assert_eq!(parse(other), None, "{other:?}");
         }

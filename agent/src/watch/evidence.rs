@@ -31,12 +31,23 @@ pub fn last_lines(path: &Path) -> io::Result<Vec<String>> {
     let mut bytes = Vec::new();
     file.take(WINDOW).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
-    let mut lines: Vec<String> = text.lines().map(clean).filter(|l| !l.trim().is_empty()).collect();
-    if start > 0 && !lines.is_empty() {
+    let mut lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    if start > 0 && lines.len() > 1 {
         // The window begins inside of a line.
         lines.remove(0);
+    } else if let [endless] = &mut lines[..]
+        && start > 0
+    {
+        // Of a line that is longer than the window, the end is there.
+        *endless = ending(endless);
     }
-    Ok(lines)
+    Ok(lines.into_iter().map(clean).filter(|line| !line.trim().is_empty()).collect())
+}
+
+/// The last 1,000 characters.
+fn ending(line: &str) -> &str {
+    let start = line.char_indices().rev().nth(WIDTH - 1).map_or(0, |(at, _)| at);
+    &line[start..]
 }
 
 /// Chooses at most 20 lines: the last stack of a Python exception, else the end.
@@ -145,6 +156,25 @@ mod tests {
     fn terminal_codes_and_long_lines_are_cut() {
         assert_eq!(clean("\u{1b}[31mred\u{1b}[0m\u{7}"), "red");
         assert_eq!(clean(&"x".repeat(5000)).len(), WIDTH);
+    }
+
+    #[test]
+    fn of_an_endless_line_the_end_is_the_proof() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("log");
+        let read = |text: String| {
+            std::fs::write(&log, text).unwrap();
+            last_lines(&log).unwrap()
+        };
+        let message = "RuntimeError: the shapes differ";
+        let lines = read(format!("{}{message}", "é".repeat(1 << 20)));
+        assert_eq!((lines.len(), lines[0].chars().count()), (1, WIDTH));
+        assert!(lines[0].ends_with(message));
+        // What stands behind it is whole.
+        assert_eq!(read(format!("{}\n{message}\n", "x".repeat(1 << 20))), [message]);
+        // A long line within the window shows its beginning.
+        let lines = read(format!("ValueError: {}\n", "x".repeat(4 * WIDTH)));
+        assert!(lines[0].starts_with("ValueError: ") && lines[0].len() == WIDTH);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use proto::v1::TrainProgress;
 
 /// Marks of Megatron's rank 0 behind the last iteration.
 const DONE: &str = "[after training is done]";
+/// Most iterations that are believed; far below it sums of them overflow nowhere.
+const MOST: u64 = 1 << 48;
 
 /// Reads one line; `None` if it is no iteration line.
 #[must_use]
@@ -15,20 +17,19 @@ pub fn parse(line: &str) -> Option<TrainProgress> {
     let (head, fields) = line.split_once('|')?;
     let (_, counts) = head.rsplit_once("iteration")?;
     let (iteration, iterations) = counts.split_once('/')?;
-    let mut step = TrainProgress {
-        iteration: iteration.trim().parse().ok()?,
-        iterations: iterations.trim().parse().ok()?,
-        ..TrainProgress::default()
-    };
+    let count = |text: &str| text.trim().parse().ok().filter(|count: &u64| *count <= MOST);
+    let mut step =
+        TrainProgress { iteration: count(iteration)?, iterations: count(iterations)?, ..TrainProgress::default() };
     let mut known = 0;
     for field in fields.split('|') {
         let Some((name, value)) = field.split_once(':') else { continue };
         let value = value.trim();
         let number = || value.parse::<f64>().ok();
+        let size = || number().filter(|size| size.is_finite() && *size >= 0.0);
         match name.trim() {
             "consumed samples" => step.consumed_samples = value.parse().unwrap_or(0),
-            "elapsed time per iteration (ms)" => step.step_ms = number().unwrap_or(0.0),
-            "learning rate" => step.learning_rate = number().unwrap_or(0.0),
+            "elapsed time per iteration (ms)" => step.step_ms = size().unwrap_or(0.0),
+            "learning rate" => step.learning_rate = size().unwrap_or(0.0),
             "lm loss" | "loss" => step.loss = number().unwrap_or(0.0),
             "grad norm" => step.grad_norm = number().unwrap_or(0.0),
             _ => continue,
@@ -94,9 +95,18 @@ mod tests {
             "iteration x/20 | lm loss: 1 |",
             "[Rank 4] (after 1 iterations) memory (MB) | allocated: 12480.07",
             "iteration 2/20 | nothing known: 3 |",
+            "iteration 18446744073709551615/20 | lm loss: 1 |",
+            "iteration -2/20 | lm loss: 1 |",
         ] {
             assert!(parse(other).is_none(), "{other:?}");
         }
+    }
+
+    #[test]
+    fn a_loss_may_be_no_number_and_a_time_may_not() {
+        let step = parse("iteration 2/20 | elapsed time per iteration (ms): inf | lm loss: nan |").unwrap();
+        assert!(step.loss.is_nan() && step.step_ms == 0.0, "{step:?}");
+        assert!(parse("iteration 2/20 | elapsed time per iteration (ms): -5 |").unwrap().step_ms == 0.0);
     }
 
     #[test]

@@ -4,10 +4,10 @@ use clap_complete::ArgValueCompleter;
 use proto::v1;
 use runtime::clock::now_ms;
 
-use super::cancel::span;
 use super::completion;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
+use crate::moment::span;
 use crate::output::{print_line, say};
 use crate::text::{duration, one_line, plural, program};
 

@@ -4,12 +4,12 @@ use clap_complete::ArgValueCompleter;
 use proto::v1;
 use serde::Serialize;
 
-use super::cancel::span;
 use super::completion;
 use super::follow::{Face, last_event};
 use super::submit::follow_to_end;
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::moment::span;
 use crate::output::{Format, print_json, print_line, print_yaml, say};
 use crate::text::{one_line, program};
 use crate::view::Document;

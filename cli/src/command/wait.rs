@@ -5,11 +5,11 @@ use std::time::Duration;
 use clap_complete::ArgValueCompleter;
 use proto::v1;
 
-use super::cancel::span;
 use super::follow::{Face, Followed, follow_until};
 use super::{completion, diagnosis};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
+use crate::moment::span;
 use crate::nearest::nearest;
 use crate::output::say;
 use crate::text::{one_line, program};

@@ -1,11 +1,9 @@
 //! Messages of an agent: decoded, then let through the door to the model.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use prost::Message as _;
 use proto::v1;
 
-fuzz_target!(|bytes: &[u8]| {
+pub(crate) fn run(bytes: &[u8]) {
     let Some((kind, bytes)) = bytes.split_first() else { return };
     match kind % 4 {
         0 => {
@@ -18,4 +16,4 @@ fuzz_target!(|bytes: &[u8]| {
         2 => drop(v1::Failure::decode(bytes).map(model::Failure::try_from)),
         _ => drop(v1::FileRecord::decode(bytes).map(model::FileRecord::try_from)),
     }
-});
+}

@@ -1,10 +1,8 @@
 //! Stored records: entries as `key NUL length value`, read as nodes, jobs and events.
-#![no_main]
 
-use libfuzzer_sys::fuzz_target;
 use store::record::{load_events, load_jobs, load_nodes};
 
-fuzz_target!(|bytes: &[u8]| {
+pub(crate) fn run(bytes: &[u8]) {
     let mut entries = Vec::new();
     let mut rest = bytes;
     while let Some(at) = rest.iter().position(|b| *b == 0) {
@@ -23,4 +21,4 @@ fuzz_target!(|bytes: &[u8]| {
             let (_, _) = store::record::job_head(job);
         }
     }
-});
+}
