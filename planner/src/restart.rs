@@ -79,14 +79,14 @@ impl Work<'_> {
         let reused = stage.reused.take().is_some();
         let trains = stage.tasks.iter().any(|task| matches!(task.body, Body::Train(_)));
         let keep = if again.afresh { 0 } else { wish.from_checkpoint.filter(|_| trains).unwrap_or(u64::MAX) };
-        let mut left = 0;
+        let mut changed = false;
         for (_, checkpoint) in stage.checkpoints.range_mut(..).filter(|(at, _)| **at > keep) {
-            left += usize::from(!checkpoint.superseded);
+            changed |= !checkpoint.superseded || checkpoint.broken;
             checkpoint.superseded = true;
             // Being read and found whole makes it no newer.
             checkpoint.broken = false;
         }
-        if left > 0 {
+        if changed {
             self.out.writes.insert(Write::Checkpoints { job: id.clone(), stage: again.stage });
         }
         if reused {
