@@ -175,6 +175,15 @@ impl Agent {
         }
     }
 
+    /// Whether a start of the attempt begins anything: one that comes again, even behind the end, does not.
+    pub(crate) fn would_start(&self, id: &AttemptId) -> bool {
+        match self.seats.get(id).map(|seat| &seat.state) {
+            None => !self.refuses(id),
+            Some(State::Prepared) => true,
+            Some(State::Queued | State::Running { .. } | State::Stopping { .. } | State::Ended) => false,
+        }
+    }
+
     fn start(
         &mut self,
         id: &AttemptId,
@@ -183,12 +192,7 @@ impl Agent {
         random: &mut Random,
         truth: &mut Truth,
     ) {
-        let fresh = match self.seats.get(id).map(|seat| &seat.state) {
-            None => !self.refuses(id),
-            Some(State::Prepared) => true,
-            Some(State::Queued | State::Running { .. } | State::Stopping { .. } | State::Ended) => false,
-        };
-        if !fresh {
+        if !self.would_start(id) {
             return;
         }
         if queued {

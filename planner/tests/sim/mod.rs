@@ -391,8 +391,7 @@ impl Sim {
                 Down::Closed => self.session_over(&node),
                 Down::Effect(effect) => {
                     if let Effect::Start { attempt, .. } = &effect
-                        && !agent.holds_running(attempt)
-                        && !agent.refuses(attempt)
+                        && agent.would_start(attempt)
                     {
                         checks::may_start(&self.driver, &self.agents, attempt, &node)?;
                     }
