@@ -43,6 +43,10 @@ pub(crate) fn run_groups(flags: &RunFlags, report: &mut Report) -> Result<(), Fa
     let [folder] = flags.input.as_slice() else {
         return Err(Failure::new("`--merge-group-keys` takes one `--input`", "give the directory of the pairs"));
     };
+    if folder.exists() && !folder.is_dir() {
+        let what = format!("`{}` is a file, and `--merge-group-keys` joins the pairs of a directory", folder.display());
+        return Err(Failure::new(what, "give the directory of the `.bin` and `.idx` files as `--input`"));
+    }
     let (keys, json) = (&flags.merge_group_keys, report.is_json());
     let watch = &mut |done, tokens| report.merged(done, done, tokens);
     let summary = merge_groups(folder, keys, &flags.output_prefix, json, watch)?;
