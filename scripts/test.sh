@@ -6,7 +6,7 @@
 #   CARGO_TARGET_DIR      where cargo builds (with CI=true and none given: the cache)
 #   QCTL_REFERENCE_DATA   the golden cases (default: ../shared); tests that need them skip without
 #   QCTL_TEST_ETCD        an etcd, instead of the one on the PATH or Debian's; tests that need one skip without
-#   QCTL_FUZZ_SECONDS     how long each reader of foreign bytes is fuzzed (default: 45, two at a time)
+#   QCTL_FUZZ_SECONDS     how long each reader of foreign bytes is fuzzed (default: 20, two at a time)
 #   QCTL_TEST_PYTHON      an interpreter with mindspore, instead of the one that bootstrap.sh makes
 set -uo pipefail
 # shellcheck source=scripts/lib.sh
@@ -96,7 +96,7 @@ if wanted rust; then
     section build passes_as_one cargo build --workspace --bins --locked
     section rust rust_counts cargo test --workspace --locked --no-fail-fast
 fi
-wanted fuzz && section fuzz fuzz_counts scripts/fuzz.sh "${QCTL_FUZZ_SECONDS:-45}"
+wanted fuzz && section fuzz fuzz_counts scripts/fuzz.sh "${QCTL_FUZZ_SECONDS:-20}"
 if wanted python && [ -n "$QCTL_TEST_PYTHON" ]; then
     while IFS= read -r directory; do
         section "python ${directory#"$QCTL_ROOT/"}" python_counts \

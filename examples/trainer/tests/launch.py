@@ -37,7 +37,18 @@ class Run:
 
 
 def run(folder, ranks, flags, timeout=300, env=None, term_after=None):
-    """Runs to the end (or kills at `timeout`); `term_after` is text of the last rank upon which all get SIGTERM."""
+    """Runs to the end (or kills at `timeout`); `term_after` is text of the last rank upon which all get SIGTERM.
+
+    Ranks that never met are started again, twice at most: the free port may be taken before the scheduler has it.
+    """
+    for _ in range(3):
+        done = run_once(folder, ranks, flags, timeout, env, term_after)
+        if not any("Failed to initialize cluster" in log for log in done.logs):
+            break
+    return done
+
+
+def run_once(folder, ranks, flags, timeout, env, term_after):
     os.makedirs(folder, exist_ok=True)
     base = dict(os.environ, OMP_NUM_THREADS="1", PYTHONUNBUFFERED="1", GLOG_v="3", MS_NODE_TIMEOUT="30", MS_TOPO_TIMEOUT="120", **(env or {}))
     for name in ("MS_ROLE", "QCTL_ATTEMPT_NUMBER"):
