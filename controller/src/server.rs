@@ -1,10 +1,13 @@
 //! All of a controller on one port.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use model::JobId;
+use planner::World;
 use proto::v1::agents_server::AgentsServer;
 use proto::v1::checkpoints_server::CheckpointsServer;
 use proto::v1::cluster_server::ClusterServer;
@@ -106,6 +109,17 @@ pub enum Error {
     /// The services could not be set up, or ended by themselves.
     #[error("the services stopped")]
     Serve(#[source] tonic::transport::Error),
+}
+
+impl Error {
+    /// Returns the next thing to try, printed as `hint: …`.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Driver(error) => error.hint(),
+            Self::Listen { .. } | Self::Serve(_) => None,
+        }
+    }
 }
 
 /// A running controller.
@@ -272,14 +286,20 @@ async fn standing(driver: Handle, health: HealthReporter, lines: Lines, stop: Ca
     }
 }
 
+/// Jobs whose logs are wanted: also those of which something runs that this controller does not know.
+fn known(world: &World) -> BTreeSet<JobId> {
+    let strangers = world.quarantined.iter().map(|(_, attempt)| attempt.task.job.clone());
+    world.jobs.keys().cloned().chain(strangers).collect()
+}
+
 /// Removes log files of forgotten jobs, now and then.
 async fn sweep(logs: Arc<Logs>, driver: Handle, streams: Tasks) {
     let stop = streams.stop_token();
     loop {
-        let known = driver.read(|world| world.jobs.keys().cloned().collect::<std::collections::BTreeSet<_>>()).await;
-        if let Ok(known) = known {
+        if let Ok(known) = driver.read(known).await {
             let logs = logs.clone();
-            let swept = tokio::task::spawn_blocking(move || logs.sweep(|job| known.contains(job))).await;
+            let sweep = move || logs.sweep(|job| known.contains(job), SystemTime::now());
+            let swept = tokio::task::spawn_blocking(sweep).await;
             if let Ok(Err(error)) = swept {
                 tracing::warn!(%error, "some old logs could not be removed");
             }

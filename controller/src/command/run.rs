@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 use controller::driver;
 use controller::lock::Lock;
 use controller::memory;
-use controller::server::{Config, Controller, Listening};
+use controller::server::{self, Config, Controller, Listening};
 use runtime::Tasks;
 use runtime::files::write_durably;
 use runtime::pki::Authority;
@@ -133,7 +133,7 @@ impl Run {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let config = Config { state_dir: self.state_dir, identity, authority, driver, agent_wait: AGENT_WAIT, memory };
-        let mut controller = Controller::start(config, listening, store).await?;
+        let mut controller = Controller::start(config, listening, store).await.map_err(ended)?;
         if let Some(path) = &self.port_file {
             let text = format!("{}\n", controller.address());
             write_durably(path, text.as_bytes()).with_context(|| format!("`{}` cannot be written", path.display()))?;
@@ -148,8 +148,13 @@ impl Run {
             tracing::warn!("some parts did not end in time");
         }
         match failed {
-            Some(error) => Err(error.into()),
+            Some(error) => Err(ended(error)),
             None => Ok(()),
         }
     }
+}
+
+fn ended(error: server::Error) -> Failure {
+    let hint = error.hint();
+    Failure::hinted(error, hint)
 }

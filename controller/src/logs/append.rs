@@ -161,15 +161,4 @@ mod tests {
         logs.append(vec![chunk(2, "cde"), Chunk { done: true, ..chunk(5, "") }]).unwrap();
         assert!(logs.done_path(&source()).exists());
     }
-
-    #[test]
-    fn only_the_files_of_forgotten_jobs_are_swept() {
-        let dir = tempfile::tempdir().unwrap();
-        let logs = Logs::new(dir.path().join("logs"));
-        logs.append(vec![chunk(0, "x")]).unwrap();
-        logs.sweep(|job| job.as_str() == "j1").unwrap();
-        assert!(logs.path(&source()).exists());
-        logs.sweep(|_| false).unwrap();
-        assert!(!logs.path(&source()).exists());
-    }
 }

@@ -9,6 +9,7 @@ mod files;
 pub(crate) mod push;
 pub(crate) mod read;
 mod select;
+mod sweep;
 mod tail;
 mod times;
 
@@ -16,7 +17,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use dashmap::DashMap;
-use model::JobId;
 
 pub use append::Chunk;
 pub use files::{Source, SourceName};
@@ -39,27 +39,5 @@ impl Logs {
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
         Self { root, writers: DashMap::new(), grown: Changes::default(), ends: ends::Ends::default() }
-    }
-
-    /// Removes the files of jobs that `known` does not hold.
-    ///
-    /// # Errors
-    ///
-    /// Whatever the file system says first; the rest is tried all the same.
-    pub fn sweep(&self, known: impl Fn(&JobId) -> bool) -> std::io::Result<()> {
-        let entries = match std::fs::read_dir(&self.root) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        let mut outcome = Ok(());
-        for entry in entries {
-            let entry = entry?;
-            let job = JobId::new(entry.file_name().to_string_lossy());
-            if job.is_ok_and(|job| !known(&job)) {
-                outcome = outcome.and(std::fs::remove_dir_all(entry.path()));
-            }
-        }
-        outcome
     }
 }
