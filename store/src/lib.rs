@@ -100,6 +100,8 @@ pub enum Kind {
     Full,
     /// In use by another process.
     InUse,
+    /// Its content was taken over elsewhere: lead that.
+    Moved,
     /// Anything else of the operating system.
     Io,
 }

@@ -136,13 +136,14 @@ impl<S: Store> Driver<S> {
         if puts.is_empty() && gone.is_empty() {
             return Ok(());
         }
+        // Before all that can fail: what was sent under a number may still come through, and must not be taken for
+        // another batch.
+        self.seq += 1;
         let mut deletes = Vec::new();
         for job in &gone {
             deletes.extend(self.keys_of(job).await?);
         }
-        self.store.commit(self.epoch, store::Batch { seq: self.seq + 1, puts, deletes }).await?;
-        self.seq += 1;
-        Ok(())
+        self.store.commit(self.epoch, store::Batch { seq: self.seq, puts, deletes }).await
     }
 
     /// Keys of a job that was taken out.
@@ -168,8 +169,13 @@ impl<S: Store> Driver<S> {
         for job in changed {
             self.changes.touch(&job);
         }
+        // The commit may have taken longer than the lead lasts.
+        let stale = (!self.store.still_leads()).then(|| self.elsewhere());
         for request in batch.later {
-            self.look(request).await;
+            match &stale {
+                Some(error) => request.refuse(error),
+                None => self.look(request).await,
+            }
         }
     }
 
@@ -185,7 +191,7 @@ impl<S: Store> Driver<S> {
     async fn look(&mut self, request: Request) {
         match request {
             Request::Step(_, waiter) => drop(waiter.send(Err(Error::Stopped))),
-            Request::Read(look) => look(&self.world),
+            Request::Read(look) => look(Ok(&self.world)),
             Request::Events { job, after, reply } => {
                 let newest = self.world.jobs.get(&job).map_or(0, |job| job.last_event);
                 drop(reply.send(self.events.after(&mut self.store, &job, after, newest).await));

@@ -20,6 +20,9 @@ pub enum Error {
     /// Another controller leads.
     #[error("another controller leads now")]
     Deposed(#[source] Arc<store::Error>),
+    /// What the store remembers was taken over elsewhere.
+    #[error("this controller is not to lead")]
+    Moved(#[source] Arc<store::Error>),
     /// The store did not take it.
     #[error("it could not be saved")]
     Store(#[source] Arc<store::Error>),
@@ -37,12 +40,12 @@ impl Error {
             Self::Elsewhere { leader: None } => {
                 Some("try again in a moment; `qctl doctor` says what is wrong".to_owned())
             }
-            Self::Store(error) => error.hint().map(str::to_owned),
+            Self::Moved(error) | Self::Store(error) => error.hint().map(str::to_owned),
         }
     }
 
     pub(super) fn store(error: store::Error) -> Self {
-        Self::Store(Arc::new(error))
+        if error.kind() == store::Kind::Moved { Self::Moved(Arc::new(error)) } else { Self::Store(Arc::new(error)) }
     }
 }
 

@@ -96,13 +96,14 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`Error::Stopped`] if the driver is gone or its store is in trouble.
+    /// [`Error`] if the driver is gone, follows, or its store is in trouble.
     pub async fn read<T: Send + 'static>(&self, look: impl FnOnce(&World) -> T + Send + 'static) -> Result<T, Error> {
         let (seen, value) = oneshot::channel();
         // A caller that no longer waits needs no answer.
-        let look = Box::new(move |world: &World| drop(seen.send(look(world))));
+        let look =
+            Box::new(move |world: Result<&World, &Error>| drop(seen.send(world.map(look).map_err(Error::clone))));
         self.requests.send(Request::Read(look)).await.map_err(|_| Error::Stopped)?;
-        value.await.map_err(|_| self.leads().err().unwrap_or(Error::Stopped))
+        value.await.unwrap_or(Err(Error::Stopped))
     }
 
     /// A job's events with a sequence number above `after`, oldest first.

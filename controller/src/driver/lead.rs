@@ -64,7 +64,7 @@ impl<S: Store> Driver<S> {
                 return Ok(());
             };
             self.epochs.send_replace(Epoch::default());
-            if matches!(error, Error::Stopped) {
+            if matches!(error, Error::Stopped | Error::Moved(_)) {
                 return Err(error);
             }
             tracing::error!(error = %crate::api::chain(&error), "the store is in trouble; trying again");
@@ -115,7 +115,7 @@ impl<S: Store> Driver<S> {
         stop: &CancellationToken,
     ) -> Result<(), Error> {
         loop {
-            let (epoch, seq) = (self.epoch, self.seq + 1);
+            let (epoch, seq) = (self.epoch, self.seq);
             tracing::warn!(%epoch, seq, error = %error, kind = ?error.kind(), "a commit failed; loading anew");
             let retry = match self.may_retry(&error) {
                 Ok(retry) => retry,
@@ -152,7 +152,7 @@ impl<S: Store> Driver<S> {
                 Err(Error::Deposed(Arc::new(told)))
             }
             Kind::Fenced | Kind::Unknown => Ok(true),
-            Kind::Corrupt | Kind::Newer | Kind::Full | Kind::InUse | Kind::Io => Ok(false),
+            Kind::Corrupt | Kind::Newer | Kind::Full | Kind::InUse | Kind::Moved | Kind::Io => Ok(false),
         }
     }
 
@@ -182,7 +182,7 @@ impl<S: Store> Driver<S> {
                     }
                     return Ok(applied);
                 }
-                Err(Error::Stopped) => return Err(Error::Stopped),
+                Err(end @ (Error::Stopped | Error::Moved(_))) => return Err(end),
                 Err(failed) => failed,
             };
             if self.config.leader.is_some() {
@@ -205,16 +205,12 @@ impl<S: Store> Driver<S> {
         }
         let last = self.store.last_batch().await.map_err(Error::store)?;
         self.reload().await?;
-        let applied = match last {
+        Ok(match last {
             Some(last) if last == doubt => Applied::Yes,
             // Another led meanwhile, and wrote over the answer.
             Some((epoch, _)) if epoch > doubt.0 => Applied::Unknown,
             Some(_) | None => Applied::No,
-        };
-        if applied == Applied::Yes && !campaign {
-            self.seq = doubt.1;
-        }
-        Ok(applied)
+        })
     }
 
     /// Nothing of the batch is known to be saved, and nothing of it will be.

@@ -162,10 +162,15 @@ impl<S: Store> Driver<S> {
     /// One turn: everything that was asked, and the time that passed.
     async fn turn(&mut self, requests: &mut Vec<Request>, stop: &CancellationToken) -> Result<(), Error> {
         let mut batch = Batch::default();
-        for request in requests.drain(..) {
+        let mut requests = requests.drain(..);
+        while let Some(request) = requests.next() {
             self.take(&mut batch, request);
-            if batch.writes() >= self.config.most_writes {
-                self.save(std::mem::take(&mut batch), stop).await?;
+            if batch.writes() >= self.config.most_writes
+                && let Err(error) = self.save(std::mem::take(&mut batch), stop).await
+            {
+                let told = if matches!(error, Error::Stopped) { Error::Stopped } else { self.elsewhere() };
+                requests.for_each(|request| request.refuse(&told));
+                return Err(error);
             }
         }
         if self.wake.is_some_and(|at| at <= now()) {

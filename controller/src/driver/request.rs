@@ -9,12 +9,15 @@ use super::{Error, Stepped};
 /// Who waits for the outcome of an input.
 pub(super) type Waiter = oneshot::Sender<Result<Stepped, Error>>;
 
+/// Looks at the world as it was saved, or hears why not.
+pub(super) type Look = dyn FnOnce(Result<&World, &Error>) + Send;
+
 /// One thing that the driver is asked.
 pub(super) enum Request {
     /// Step this input and answer once it is saved.
     Step(Box<Input>, Waiter),
-    /// Look at the world as it was saved.
-    Read(Box<dyn FnOnce(&World) + Send>),
+    /// Look at the world.
+    Read(Box<Look>),
     /// A job's events after a sequence number, oldest first.
     Events { job: JobId, after: u64, reply: oneshot::Sender<Result<Vec<Event>, Error>> },
 }
@@ -30,11 +33,11 @@ impl std::fmt::Debug for Request {
 }
 
 impl Request {
-    /// Answers with an error. A dropped reader is answered by its closed channel.
+    /// Answers with an error.
     pub(super) fn refuse(self, error: &Error) {
         match self {
             Self::Step(_, waiter) => drop(waiter.send(Err(error.clone()))),
-            Self::Read(_) => {}
+            Self::Read(look) => look(Err(error)),
             Self::Events { reply, .. } => drop(reply.send(Err(error.clone()))),
         }
     }

@@ -25,11 +25,14 @@ enum Fault {
     Lost,
     /// There was no room.
     Full,
+    /// It was refused, and comes through just before the next one.
+    Late(Kind),
 }
 
 #[derive(Clone)]
 struct Faulty {
     inner: Memory,
+    late: Arc<Mutex<Option<(Epoch, Batch)>>>,
     faults: Arc<Mutex<VecDeque<Fault>>>,
     commits: Arc<Mutex<Vec<usize>>>,
 }
@@ -38,6 +41,7 @@ impl Faulty {
     fn new(faults: impl IntoIterator<Item = Fault>) -> Self {
         Self {
             inner: Memory::new(),
+            late: Arc::default(),
             faults: Arc::new(Mutex::new(faults.into_iter().collect())),
             commits: Arc::default(),
         }
@@ -70,6 +74,20 @@ impl Store for Faulty {
             }
             Some(Fault::Lost) => return Err(store::Error::new(Kind::Unknown, "the question was lost")),
             Some(Fault::Full) => return Err(store::Error::new(Kind::Full, "no room")),
+            Some(Fault::Late(kind)) => {
+                *self.late.lock().unwrap() = Some((epoch, batch));
+                return Err(store::Error::new(kind, "a member was silent, the next one refused"));
+            }
+        }
+        let late = self.late.lock().unwrap().take();
+        if let Some((epoch, late)) = late
+            && self.inner.commit(epoch, late).await.is_ok()
+        {
+            // As etcd's marker tells it: a batch of this number is there.
+            if self.inner.last_batch().await? == Some((epoch, batch.seq)) {
+                return Ok(());
+            }
+            return Err(store::Error::new(Kind::Unknown, "another batch has come through"));
         }
         let size = batch.puts.len();
         self.inner.commit(epoch, batch).await?;
@@ -168,6 +186,21 @@ async fn an_unknown_outcome_that_was_lost_is_stepped_again() {
 }
 
 #[tokio::test]
+async fn a_refused_batch_that_comes_through_late_is_not_taken_for_the_next_one() {
+    for kind in [Kind::Io, Kind::Full, Kind::Unknown] {
+        let store = Faulty::new([Fault::Late(kind)]);
+        let (tasks, handle) = running(store.clone()).await;
+        // Where the first is not known to be refused it is stepped again.
+        let first = within(handle.step(submit("one"))).await;
+        assert_eq!(first.is_err(), kind != Kind::Unknown, "{kind:?}: {first:?}");
+        let id = accepted(&handle, "two").await;
+        assert!(tasks.shutdown(crate::support::LIMIT).await);
+        let (_tasks, handle) = running(store.inner).await;
+        assert!(job_ids(&handle).await.contains(&id), "{kind:?}: what was accepted is remembered");
+    }
+}
+
+#[tokio::test]
 async fn a_store_that_never_answers_is_told_to_the_caller() {
     let store = Faulty::new([Fault::Lost; 3]);
     let (_tasks, handle) = running(store).await;
@@ -202,6 +235,34 @@ async fn a_fenced_driver_that_shares_its_store_steps_down_and_refuses_until_it_l
     assert!(job_ids(&handle).await.is_empty(), "what was refused was not done");
     accepted(&handle, "one").await;
     drop(told);
+}
+
+#[tokio::test]
+async fn all_that_was_asked_in_the_turn_that_lost_the_lead_are_told_so() {
+    let store = Faulty::new([Fault::Fenced]);
+    let (_told, leader) = watch::channel(Some("https://other".to_owned()));
+    let config = Config { leader: Some(leader), most_writes: 1, ..Config::default() };
+    let (driver, handle) = open(store, config).await;
+    let tasks = Tasks::new();
+    let mut epochs = handle.epochs();
+    // One thread: all of it is asked before the driver looks.
+    tasks.spawn("driver", driver.run(tasks.stop_token()));
+    within(epochs.wait_for(|epoch| epoch.term > 0)).await.unwrap();
+    let mut pending = Vec::new();
+    for n in 0..5 {
+        pending.push(handle.send(submit(&format!("job-{n}"))).await.unwrap());
+    }
+    let read = handle.read(|world| world.jobs.len());
+    let (read, told) = tokio::join!(read, async {
+        let mut told = Vec::new();
+        for outcome in pending {
+            told.push(within(outcome.outcome()).await.map(drop));
+        }
+        told
+    });
+    for told in told.into_iter().chain([read.map(drop)]) {
+        assert!(matches!(&told, Err(Error::Elsewhere { leader: Some(_) })), "{told:?}");
+    }
 }
 
 #[tokio::test]

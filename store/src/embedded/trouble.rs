@@ -11,7 +11,7 @@ pub(super) fn cannot_open(path: &Path, error: redb::Error) -> Error {
     match kind(&error) {
         Kind::InUse => in_use(path),
         Kind::Corrupt => damaged(path).caused(error),
-        kind @ (Kind::Fenced | Kind::Unknown | Kind::Newer | Kind::Full | Kind::Io) => {
+        kind @ (Kind::Fenced | Kind::Unknown | Kind::Newer | Kind::Moved | Kind::Full | Kind::Io) => {
             let denied = matches!(&error, redb::Error::Io(io) if io.kind() == io::ErrorKind::PermissionDenied);
             let failed = Error::new(kind, format!("the store `{shown}` cannot be opened")).caused(error);
             if denied {
@@ -30,7 +30,7 @@ pub(super) fn failed(path: &Path, error: redb::Error) -> Error {
         kind @ Kind::Full => Error::new(kind, format!("the store `{}` has no room to grow", path.display()))
             .caused(error)
             .hinted("free some disk space; nothing that was acknowledged is lost"),
-        kind @ (Kind::Fenced | Kind::Unknown | Kind::Newer | Kind::InUse | Kind::Io) => {
+        kind @ (Kind::Fenced | Kind::Unknown | Kind::Newer | Kind::Moved | Kind::InUse | Kind::Io) => {
             Error::new(kind, format!("the store `{}` failed", path.display())).caused(error)
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
 use tonic::transport::Channel;
-use tonic::{Code, Response, Status};
+use tonic::{Code, ConnectError, Response, Status};
 
 use super::config::Config;
 use super::wire::kv_client::KvClient;
@@ -31,6 +31,13 @@ const MEMBER: Duration = Duration::from_secs(2);
 const CALL: Duration = Duration::from_secs(6);
 /// Pause between two rounds over all members.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// What a call came to.
+pub(super) struct Told<T> {
+    pub(super) what: Result<T, Status>,
+    /// A member was asked before the one that told, and may have done it, or do it yet.
+    pub(super) doubtful: bool,
+}
 
 /// Channels to all members.
 #[derive(Debug)]
@@ -64,7 +71,12 @@ impl Client {
     }
 
     pub(super) async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, Status> {
-        self.call(MEMBER, CALL, |channel| {
+        self.txn_told(request).await.what
+    }
+
+    /// A transaction of which it matters whether it was made before it was refused.
+    pub(super) async fn txn_told(&self, request: TxnRequest) -> Told<TxnResponse> {
+        self.ask(MEMBER, CALL, |channel| {
             let request = request.clone();
             async move { KvClient::new(channel).max_decoding_message_size(ANSWER).txn(request).await }
         })
@@ -132,22 +144,30 @@ impl Client {
     where
         F: Future<Output = Result<Response<T>, Status>>,
     {
+        self.ask(member, limit, ask).await.what
+    }
+
+    async fn ask<T, F>(&self, member: Duration, limit: Duration, ask: impl Fn(Channel) -> F) -> Told<T>
+    where
+        F: Future<Output = Result<Response<T>, Status>>,
+    {
         let until = Instant::now() + limit;
-        let mut tried = 0;
+        let (mut tried, mut doubtful) = (0, false);
         loop {
             let at = self.at.load(Ordering::Relaxed) % self.members.len();
             let status = match timeout(member, ask(self.members[at].1.clone())).await {
-                Ok(Ok(answer)) => return Ok(answer.into_inner()),
-                Ok(Err(status)) if !may_pass(&status) => return Err(status),
+                Ok(Ok(answer)) => return Told { what: Ok(answer.into_inner()), doubtful },
+                Ok(Err(status)) if !may_pass(&status) => return Told { what: Err(status), doubtful },
                 Ok(Err(status)) => status,
                 Err(_) => silent(),
             };
+            doubtful |= !is_unsent(&status);
             tracing::debug!(member = self.members[at].0, %status, "an etcd member did not answer");
             let next = (at + 1) % self.members.len();
             // Another call may have moved on already.
             let _ = self.at.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
             if Instant::now() >= until {
-                return Err(status);
+                return Told { what: Err(status), doubtful };
             }
             tried += 1;
             if tried % self.members.len() == 0 {
@@ -159,6 +179,18 @@ impl Client {
 
 fn silent() -> Status {
     Status::deadline_exceeded("the member did not answer in time")
+}
+
+/// Whether no connection was there to ask over.
+fn is_unsent(status: &Status) -> bool {
+    let mut source = std::error::Error::source(status);
+    while let Some(cause) = source {
+        if cause.is::<ConnectError>() {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
 }
 
 /// Whether asking another member, or again, may help.

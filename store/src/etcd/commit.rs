@@ -1,8 +1,8 @@
 //! Making a batch durable, in one transaction or in several.
 
-use super::client::{may_pass, trouble};
-use super::layout::{Marker, decode, pack, split, unpack};
-use super::wire::{self, RangeRequest, RequestOp, TxnRequest, TxnResponse};
+use super::client::{Told, may_pass, trouble};
+use super::layout::{Marker, Meta, decode, pack, split, unpack};
+use super::wire::{self, KeyValue, RangeRequest, RequestOp, TxnRequest, TxnResponse};
 use super::{Etcd, Lead};
 use crate::{Batch, Error, Kind};
 use model::Epoch;
@@ -19,57 +19,87 @@ impl Etcd {
         let mut groups = split(self.layout.operations(batch)?);
         if groups.len() == 1 {
             let marker = Marker::new(epoch, seq, 0);
-            let marked = self.mark(lead, &marker, groups.pop().unwrap_or_default()).await?;
-            self.lead = Some(Lead { marked, ..lead });
+            self.lead = Some(self.mark(lead, &marker, groups.pop().unwrap_or_default()).await?);
             return Ok(());
         }
         let marker = Marker::new(epoch, seq, groups.len());
-        for (at, group) in groups.iter().enumerate() {
-            // Until the marker is there, nobody looks at it.
-            self.fenced_txn(lead, vec![wire::put(&self.layout.chunk(&marker, at), pack(group))]).await?;
-        }
-        let marked = self.mark(lead, &marker, Vec::new()).await?;
-        let lead = Lead { marked, ..lead };
+        let lead = match self.lay_down(lead, &marker, &groups).await {
+            Ok(lead) => lead,
+            Err(error) => {
+                self.clear_up(lead, &marker, &error).await;
+                return Err(error);
+            }
+        };
         self.lead = Some(lead);
         // It is true already; but until all is worked in, nothing may follow.
         self.work_in(lead, &marker).await.map_err(|error| {
             self.lead = None;
-            let kind = if error.kind() == Kind::Fenced { Kind::Fenced } else { Kind::Unknown };
-            Error::new(kind, "etcd did not work in all of a batch").caused(error)
+            Error::new(Kind::Unknown, "etcd did not work in all of a batch").caused(error)
         })
     }
 
-    /// Marks a batch, and makes `operations` with it; returns the revision of that.
+    /// Lays all chunks of a batch down, then marks it.
+    pub(super) async fn lay_down(&self, lead: Lead, marker: &Marker, groups: &[Vec<RequestOp>]) -> Result<Lead, Error> {
+        for (at, group) in groups.iter().enumerate() {
+            // Until the marker is there, nobody looks at it.
+            self.fenced_txn(lead, vec![wire::put(&self.layout.chunk(marker, at), pack(group))]).await?;
+        }
+        self.mark(lead, marker, Vec::new()).await
+    }
+
+    /// Removes the chunks of a batch that was refused: a full etcd has no room for them until the next leader comes.
+    async fn clear_up(&self, lead: Lead, marker: &Marker, refused: &Error) {
+        if !matches!(refused.kind(), Kind::Full | Kind::Io) {
+            return;
+        }
+        let chunks = self.layout.chunks_of(marker);
+        let delete = wire::delete_range(chunks.clone(), wire::prefix_end(&chunks));
+        if let Err(error) = self.fenced_txn(lead, vec![delete]).await {
+            tracing::debug!(%error, "chunks of a refused batch stay until another leads");
+        }
+    }
+
+    /// Marks a batch, and makes `operations` with it.
     ///
     /// May be sent twice: the second finds its own mark.
-    async fn mark(&self, lead: Lead, marker: &Marker, mut operations: Vec<RequestOp>) -> Result<i64, Error> {
+    async fn mark(&self, lead: Lead, marker: &Marker, mut operations: Vec<RequestOp>) -> Result<Lead, Error> {
         operations.push(wire::put(&self.layout.marker(), marker.encode_to_vec()));
+        if lead.moved {
+            operations.push(wire::put(&self.layout.meta(), Meta::of(lead.epoch, false).encode_to_vec()));
+        }
         let compare = vec![
             wire::unchanged(&self.layout.leader(), lead.revision),
             wire::unchanged(&self.layout.marker(), lead.marked),
         ];
         let failure = vec![wire::get(&self.layout.leader()), wire::get(&self.layout.marker())];
-        let mut answer = self.txn(lead, TxnRequest { compare, success: operations, failure }).await?;
+        let (mut answer, doubtful) = self.txn(lead, TxnRequest { compare, success: operations, failure }).await?;
         if answer.succeeded {
-            return Ok(answer.header.map_or(0, |header| header.revision));
+            let marked = answer.header.map_or(0, |header| header.revision);
+            return Ok(Lead { marked, moved: false, ..lead });
         }
         let found = wire::found(&mut answer);
         if let Some(Some(entry)) = found.get(1) {
             let there: Marker = decode("the marker of the newest batch", &entry.value)?;
             if there.is(lead.epoch, marker.seq) {
-                return Ok(entry.mod_revision);
+                return Ok(Lead { marked: entry.mod_revision, moved: false, ..lead });
             }
         }
-        Err(Self::deposed(lead.epoch, found.into_iter().next().flatten().as_ref()))
+        let leader = found.into_iter().next().flatten();
+        if doubtful {
+            // It may have been made the first time, and another batch since, by whoever leads now.
+            let error = refused(lead, leader.as_ref());
+            return Err(unknown(lead.epoch).caused(error));
+        }
+        Err(refused(lead, leader.as_ref()))
     }
 
     /// Makes the operations of every chunk that is there still, in order.
     pub(super) async fn work_in(&self, lead: Lead, marker: &Marker) -> Result<(), Error> {
-        let from = self.layout.chunks_of(marker);
+        let (from, end) = self.layout.marked_chunks(marker);
         loop {
             let range = RangeRequest {
                 key: from.clone().into(),
-                range_end: wire::prefix_end(&from).into(),
+                range_end: end.clone().into(),
                 limit: PAGE,
                 ..RangeRequest::default()
             };
@@ -85,10 +115,10 @@ impl Etcd {
                     wire::unchanged(&chunk.key, chunk.mod_revision),
                 ];
                 let failure = vec![wire::get(&self.layout.leader())];
-                let mut answer = self.txn(lead, TxnRequest { compare, success: operations, failure }).await?;
+                let (mut answer, _) = self.txn(lead, TxnRequest { compare, success: operations, failure }).await?;
                 let leader = wire::found(&mut answer).into_iter().next().flatten();
                 // Else it was worked in by a call that came through twice.
-                if !answer.succeeded && leader.as_ref().map(|entry| entry.mod_revision) != Some(lead.revision) {
+                if !answer.succeeded && !is_of(lead, leader.as_ref()) {
                     return Err(Self::deposed(lead.epoch, leader.as_ref()));
                 }
             }
@@ -102,30 +132,48 @@ impl Etcd {
             wire::unchanged(&self.layout.marker(), lead.marked),
         ];
         let failure = vec![wire::get(&self.layout.leader())];
-        let mut answer = self.txn(lead, TxnRequest { compare, success, failure }).await?;
+        let (mut answer, _) = self.txn(lead, TxnRequest { compare, success, failure }).await?;
         if answer.succeeded {
             return Ok(());
         }
-        Err(Self::deposed(lead.epoch, wire::found(&mut answer).into_iter().next().flatten().as_ref()))
+        Err(refused(lead, wire::found(&mut answer).into_iter().next().flatten().as_ref()))
     }
 
     /// Sends a leader's transaction; once its lease is over there is nothing to wait for.
-    async fn txn(&self, lead: Lead, request: TxnRequest) -> Result<TxnResponse, Error> {
-        let sent = tokio::select! {
+    ///
+    /// Returns with the answer whether the transaction may have been sent before, too.
+    async fn txn(&self, lead: Lead, request: TxnRequest) -> Result<(TxnResponse, bool), Error> {
+        let over = || Status::deadline_exceeded("the lease of the lead has run out meanwhile");
+        let Told { what, doubtful } = tokio::select! {
             biased; // an answer that is here counts
-            sent = self.client.txn(request) => sent,
-            () = self.shared.over() => Err(Status::deadline_exceeded("the lease of the lead has run out meanwhile")),
+            told = self.client.txn_told(request) => told,
+            () = self.shared.over() => Told { what: Err(over()), doubtful: true },
         };
-        sent.map_err(|status| in_doubt(status, lead.epoch))
+        match what {
+            Ok(answer) => Ok((answer, doubtful)),
+            // Whoever refuses knows nothing of what a silent member has sent on, or will.
+            Err(status) if doubtful || may_pass(&status) => Err(unknown(lead.epoch).caused(status)),
+            Err(status) => Err(trouble("save a batch", status)),
+        }
     }
 }
 
-/// What a transaction without an answer means: etcd may have made it, or may yet.
-fn in_doubt(status: Status, epoch: Epoch) -> Error {
-    if !may_pass(&status) {
-        return trouble("save a batch", status);
+/// Whether the leader's key is the one that `lead` has written.
+fn is_of(lead: Lead, leader: Option<&KeyValue>) -> bool {
+    leader.is_some_and(|entry| entry.mod_revision == lead.revision)
+}
+
+/// Why a transaction was not made, where the leader's key is `leader`.
+fn refused(lead: Lead, leader: Option<&KeyValue>) -> Error {
+    if is_of(lead, leader) {
+        let text = format!("a batch of epoch {} that was given up has come through after all", lead.epoch);
+        return Error::new(Kind::Unknown, text);
     }
+    Etcd::deposed(lead.epoch, leader)
+}
+
+/// What a transaction without an answer means: etcd may have made it, or may yet.
+fn unknown(epoch: Epoch) -> Error {
     Error::new(Kind::Unknown, format!("etcd did not say whether it saved a batch of epoch {epoch}"))
         .hinted("check that a majority of the members of --etcd runs and can be reached: qctl doctor")
-        .caused(status)
 }

@@ -10,12 +10,19 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::client::{Client, FULL};
 use super::config::Config;
-use super::lease::Shared;
+use super::lease::{Moment, Shared};
 use super::wire::alarm_request::AlarmAction;
 use super::wire::{AlarmRequest, AlarmType};
 
 /// How long one member may take to give space back.
 const DEFRAGMENT: Duration = Duration::from_secs(60);
+
+const FULL_OF_HISTORY: &str = "etcd is full: nothing can be saved";
+const FULL_OF_LIFE: &str =
+    "etcd is full, and was just emptied of its history: what is remembered needs more than its quota";
+/// What to do about an etcd that is too small.
+const MORE: &str = "start etcd's members with a larger --quota-backend-bytes, or the controllers with a smaller --keep-ended-jobs; \
+     saving goes on within five minutes";
 
 /// What was seen of etcd at the last look.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -93,7 +100,7 @@ impl Keeper {
                 let _ = leases.changed().await;
                 continue;
             };
-            let asked = Instant::now();
+            let asked = Moment::now();
             match self.client.keep_alive(lease.id, self.lease / 4).await {
                 Ok(Some(lasts)) => {
                     self.shared.prolonged(lease.id, asked, lasts);
@@ -116,16 +123,21 @@ impl Keeper {
         let mut looks = interval(self.look_every);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut compacted = (Instant::now(), 0);
+        let mut emptied = None::<Instant>;
         loop {
             looks.tick().await;
-            let revision = self.look().await;
+            let in_vain = emptied.is_some_and(|at| at.elapsed() < self.compact_every);
+            let revision = self.look(in_vain).await;
             // One controller is enough: the leader, or anyone while nobody can lead.
             if !self.maintain || (self.shared.lease().is_none() && self.shared.leader().borrow().is_some()) {
                 continue;
             }
             let full = self.sight.borrow().alarms.iter().any(|alarm| alarm.code == "etcd-no-space");
-            if full {
-                self.make_room(revision).await;
+            // Members answer nothing while they give space back; and what is alive has none to give.
+            if full && !in_vain {
+                if self.make_room(revision).await {
+                    emptied = Some(Instant::now());
+                }
             } else if compacted.0.elapsed() >= self.compact_every {
                 if compacted.1 > 0
                     && let Err(status) = self.client.compact(compacted.1).await
@@ -138,7 +150,9 @@ impl Keeper {
     }
 
     /// Looks at all members; returns the newest revision that one knows.
-    async fn look(&self) -> i64 {
+    ///
+    /// `in_vain`: of its history it was emptied a short while ago.
+    async fn look(&self, in_vain: bool) -> i64 {
         let mut sight = Sight::default();
         let mut newest = 0;
         let addresses: Vec<&str> = self.client.members().collect();
@@ -163,11 +177,9 @@ impl Keeper {
             Ok(answer) => {
                 let raised: Vec<AlarmType> = answer.alarms.iter().map(|one| one.alarm()).collect();
                 if raised.contains(&AlarmType::Nospace) {
-                    sight.alarms.push(Alarm {
-                        code: "etcd-no-space",
-                        message: "etcd is full: nothing can be saved".to_owned(),
-                        hint: FULL.to_owned(),
-                    });
+                    let (message, hint) = if in_vain { (FULL_OF_LIFE, MORE) } else { (FULL_OF_HISTORY, FULL) };
+                    let (message, hint) = (message.to_owned(), hint.to_owned());
+                    sight.alarms.push(Alarm { code: "etcd-no-space", message, hint });
                 }
                 if raised.contains(&AlarmType::Corrupt) {
                     sight.alarms.push(Alarm {
@@ -199,35 +211,42 @@ impl Keeper {
         self.sight.send_replace(sight);
     }
 
-    /// Drops history, gives its space back member by member, and takes the alarm away.
-    async fn make_room(&self, revision: i64) {
+    /// Drops history, gives its space back member by member, and takes the alarm away; returns whether that was done.
+    async fn make_room(&self, revision: i64) -> bool {
         tracing::warn!(revision, "etcd is full; history is dropped and its space given back");
         if let Err(status) = self.client.compact(revision).await {
             tracing::warn!(%status, "etcd's history could not be dropped");
-            return;
+            return false;
         }
         for at in 0..self.client.members().count() {
             if let Err(status) = self.client.defragment(at, DEFRAGMENT).await {
                 tracing::warn!(%status, "a member could not give its space back");
             }
         }
-        self.disarm().await;
-        self.look().await;
+        let disarmed = self.disarm().await;
+        self.look(disarmed).await;
+        disarmed
     }
 
     /// Takes the alarm away from each member that has raised it.
-    async fn disarm(&self) {
+    async fn disarm(&self) -> bool {
         let get = AlarmRequest { action: AlarmAction::Get.into(), ..AlarmRequest::default() };
         let raised = match self.client.alarm(get).await {
             Ok(answer) => answer.alarms,
-            Err(status) => return tracing::warn!(%status, "etcd's alarms could not be read"),
+            Err(status) => {
+                tracing::warn!(%status, "etcd's alarms could not be read");
+                return false;
+            }
         };
+        let mut disarmed = true;
         for one in raised.iter().filter(|one| one.alarm() == AlarmType::Nospace) {
             let (action, alarm) = (AlarmAction::Deactivate.into(), AlarmType::Nospace.into());
             let disarm = AlarmRequest { action, member_id: one.member_id, alarm };
             if let Err(status) = self.client.alarm(disarm).await {
                 tracing::warn!(%status, "etcd's alarm could not be taken away");
+                disarmed = false;
             }
         }
+        disarmed
     }
 }

@@ -42,6 +42,9 @@ pub(super) struct Meta {
     pub(super) incarnation: u64,
     #[prost(uint64, tag = "3")]
     pub(super) term: u64,
+    /// What is remembered here was taken over elsewhere: nobody leads it any more.
+    #[prost(bool, tag = "4")]
+    pub(super) moved: bool,
 }
 
 /// Who leads.
@@ -70,6 +73,10 @@ pub(super) struct Marker {
 }
 
 impl Meta {
+    pub(super) fn of(epoch: Epoch, moved: bool) -> Self {
+        Self { format: FORMAT, incarnation: epoch.incarnation, term: epoch.term, moved }
+    }
+
     pub(super) fn epoch(&self) -> Epoch {
         Epoch { incarnation: self.incarnation, term: self.term }
     }
@@ -119,7 +126,13 @@ impl Layout {
         self.key("chunks/")
     }
 
-    /// All chunks of a marked batch.
+    /// From where to where the chunks of a marked batch are.
+    pub(super) fn marked_chunks(&self, marker: &Marker) -> (Vec<u8>, Vec<u8>) {
+        let count = usize::try_from(marker.chunks).unwrap_or(usize::MAX);
+        (self.chunks_of(marker), self.chunk(marker, count))
+    }
+
+    /// All chunks that a batch of this number was ever laid down in.
     pub(super) fn chunks_of(&self, marker: &Marker) -> Vec<u8> {
         self.key(&format!("chunks/{}.{}.{}/", marker.incarnation, marker.term, marker.seq))
     }

@@ -2,15 +2,14 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use model::Epoch;
-use prost::Message as _;
-use tokio::time::Instant;
-
 use super::client::trouble;
 use super::layout::{FORMAT, Leader, Marker, Meta, damaged, decode};
+use super::lease::Moment;
 use super::wire::{self, KeyValue, TxnRequest};
 use super::{Etcd, Lead};
 use crate::{Error, Kind};
+use model::Epoch;
+use prost::Message as _;
 
 /// How often a follower looks whether the lead is free.
 const LOOK: Duration = Duration::from_millis(100);
@@ -24,7 +23,9 @@ struct Seen {
 }
 
 impl Etcd {
-    pub(super) async fn campaign_now(&mut self, incarnation: u64) -> Result<Epoch, Error> {
+    /// With a smallest incarnation also where what is remembered was taken over elsewhere: something else is to be put
+    /// in its place.
+    pub(super) async fn campaign_now(&mut self, incarnation: Option<u64>) -> Result<Epoch, Error> {
         self.lead = None;
         loop {
             let seen = self.look().await?;
@@ -74,18 +75,24 @@ impl Etcd {
     }
 
     /// Takes the lead, if nobody was faster.
-    async fn try_lead(&mut self, seen: Seen, incarnation: u64) -> Result<Option<Lead>, Error> {
+    async fn try_lead(&mut self, seen: Seen, incarnation: Option<u64>) -> Result<Option<Lead>, Error> {
         let meta = match &seen.meta {
             Some(entry) => decode("the epoch's key", &entry.value)?,
-            None => Meta { format: FORMAT, incarnation: 1, term: 0 },
+            None => Meta::of(Epoch { incarnation: 1, term: 0 }, false),
         };
         if meta.format > FORMAT {
             let text = format!("the store in etcd was written by a newer version (format {})", meta.format);
             return Err(Error::new(Kind::Newer, text).hinted("run that version, or restore a backup from before it"));
         }
+        if meta.moved && incarnation.is_none() {
+            return Err(Error::new(Kind::Moved, "what this etcd remembers was taken over into a controller's file")
+                .hinted(
+                    "start the controller of that file, or bring it back: qctl-controller migrate --to etcd --replace",
+                ));
+        }
         let lease = self.lease().await?;
         // As for a file: counting from the clock puts a store begun anew above whatever led before it.
-        let incarnation = meta.incarnation.max(incarnation);
+        let incarnation = meta.incarnation.max(incarnation.unwrap_or(0));
         let meta = Meta { term: clock().max(meta.term + 1), incarnation, ..meta };
         let leader = Leader { address: self.address.clone(), incarnation: meta.incarnation, term: meta.term };
         let revision = |entry: &Option<KeyValue>| entry.as_ref().map_or(0, |entry| entry.mod_revision);
@@ -110,7 +117,7 @@ impl Etcd {
             return Ok(None);
         }
         let revision = answer.header.map_or(0, |header| header.revision);
-        let lead = Lead { epoch: meta.epoch(), revision, marked: 0 };
+        let lead = Lead { epoch: meta.epoch(), revision, marked: 0, moved: meta.moved };
         let lead = self.finish_batch(lead).await?;
         self.shared.leads(Some(&self.address));
         Ok(Some(lead))
@@ -121,7 +128,7 @@ impl Etcd {
         if let Some(lease) = self.shared.lease() {
             return Ok(lease.id);
         }
-        let asked = Instant::now();
+        let asked = Moment::now();
         let granted = self.client.grant(self.lease).await.map_err(|status| trouble("grant a lease", status))?;
         let lasts = u64::try_from(granted.ttl).unwrap_or(0);
         self.shared.granted(granted.id, asked, Duration::from_secs(lasts));
@@ -153,6 +160,19 @@ impl Etcd {
         let Some(entry) = wire::found(&mut answer).into_iter().next().flatten() else { return Ok(None) };
         let marker: Marker = decode("the marker of the newest batch", &entry.value)?;
         Ok(Some((marker.epoch(), marker.seq)))
+    }
+
+    /// Leaves a mark that what is remembered was taken over elsewhere; the first batch of a later incarnation takes it
+    /// away.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] if it cannot be written, or `epoch` does not lead.
+    pub async fn move_away(&mut self, epoch: Epoch) -> Result<(), Error> {
+        let lead = self.held(epoch)?;
+        self.fenced_txn(lead, vec![wire::put(&self.layout.meta(), Meta::of(epoch, true).encode_to_vec())]).await?;
+        self.lead = Some(Lead { moved: true, ..lead });
+        Ok(())
     }
 
     /// Who took the lead from `epoch`.

@@ -4,15 +4,48 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+
+/// A moment by two clocks: the one that timers go by stands still while the computer sleeps, the other goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moment {
+    timer: Instant,
+    /// Since the computer was started.
+    awake_or_not: Duration,
+}
 
 /// A lease of etcd's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Lease {
     pub(super) id: i64,
     /// From when on etcd may have ended it: counted from before the request that prolonged it.
-    pub(super) until: Instant,
+    until: Moment,
+}
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        let since = clock_gettime(ClockId::Boottime);
+        let (seconds, nanos) = (u64::try_from(since.tv_sec).unwrap_or(0), u32::try_from(since.tv_nsec).unwrap_or(0));
+        Self { timer: Instant::now(), awake_or_not: Duration::new(seconds, nanos) }
+    }
+
+    fn after(self, span: Duration) -> Self {
+        Self { timer: self.timer + span, awake_or_not: self.awake_or_not + span }
+    }
+}
+
+impl Lease {
+    /// Lasts from `asked` on; a tenth of the time is left to the difference between two clocks' speeds.
+    fn new(id: i64, asked: Moment, lasts: Duration) -> Self {
+        Self { id, until: asked.after(lasts.mul_f64(0.9)) }
+    }
+
+    /// Whether it may be believed in at `now`: by both clocks.
+    fn lasts(&self, now: Moment) -> bool {
+        now.timer < self.until.timer && now.awake_or_not < self.until.awake_or_not
+    }
 }
 
 /// What store and keeper share.
@@ -29,7 +62,7 @@ impl Shared {
 
     /// The lease, while it lasts.
     pub(super) fn lease(&self) -> Option<Lease> {
-        self.lease.borrow().filter(|lease| Instant::now() < lease.until)
+        self.lease.borrow().filter(|lease| lease.lasts(Moment::now()))
     }
 
     pub(super) fn leases(&self) -> watch::Receiver<Option<Lease>> {
@@ -37,17 +70,21 @@ impl Shared {
     }
 
     /// A lease was granted at the request of the moment `asked`.
-    pub(super) fn granted(&self, id: i64, asked: Instant, lasts: Duration) {
-        self.lease.send_replace(Some(Lease { id, until: until(asked, lasts) }));
+    pub(super) fn granted(&self, id: i64, asked: Moment, lasts: Duration) {
+        self.lease.send_replace(Some(Lease::new(id, asked, lasts)));
     }
 
     /// A lease was prolonged; one that was given up meanwhile stays so.
-    pub(super) fn prolonged(&self, id: i64, asked: Instant, lasts: Duration) {
+    pub(super) fn prolonged(&self, id: i64, asked: Moment, lasts: Duration) {
         self.lease.send_if_modified(|lease| match lease {
             // Once it was over it is over: whoever looked has stepped down.
-            Some(lease) if lease.id == id && Instant::now() < lease.until => {
-                lease.until = lease.until.max(until(asked, lasts));
-                true
+            Some(lease) if lease.id == id && lease.lasts(Moment::now()) => {
+                let longer = Lease::new(id, asked, lasts);
+                let changes = longer.until.timer > lease.until.timer;
+                if changes {
+                    *lease = longer;
+                }
+                changes
             }
             Some(_) | None => false,
         });
@@ -63,10 +100,11 @@ impl Shared {
         let mut leases = self.leases();
         async move {
             loop {
-                let Some(lease) = *leases.borrow_and_update() else { return };
+                let Some(lease) = leases.borrow_and_update().filter(|lease| lease.lasts(Moment::now())) else { return };
+                // Of a process that was held up both are true at once: the newest lease counts.
                 tokio::select! {
                     changed = leases.changed() => if changed.is_err() { return },
-                    () = sleep_until(lease.until) => return,
+                    () = sleep_until(lease.until.timer) => {}
                 }
             }
         }
@@ -88,42 +126,65 @@ impl Shared {
     }
 }
 
-/// A tenth of the time is left to the difference between two clocks' speeds.
-fn until(asked: Instant, lasts: Duration) -> Instant {
-    asked + lasts.mul_f64(0.9)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::Poll;
+
     use super::*;
+
+    async fn is_pending(future: &mut (impl Future<Output = ()> + Unpin)) -> bool {
+        std::future::poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context).is_pending())).await
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_ends_by_its_own_clock_and_never_comes_back() {
         let shared = Shared::new();
-        let begun = Instant::now();
+        let begun = Moment::now();
         shared.granted(7, begun, Duration::from_secs(10));
         let over = shared.over();
         tokio::time::advance(Duration::from_secs(8)).await;
-        shared.prolonged(7, Instant::now(), Duration::from_secs(10));
+        shared.prolonged(7, Moment::now(), Duration::from_secs(10));
         assert!(shared.lease().is_some());
         over.await;
-        assert_eq!(begun.elapsed().as_secs(), 17);
+        assert_eq!(begun.timer.elapsed().as_secs(), 17);
         assert!(shared.lease().is_none());
-        shared.prolonged(7, Instant::now(), Duration::from_secs(10));
+        shared.prolonged(7, Moment::now(), Duration::from_secs(10));
         assert!(shared.lease().is_none(), "an answer that comes late prolongs nothing");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_was_prolonged_in_time_is_not_over_for_whoever_wakes_at_its_old_end() {
+        // Which of two things that happened meanwhile is seen first is left to chance.
+        for _ in 0..64 {
+            let shared = Shared::new();
+            shared.granted(7, Moment::now(), Duration::from_secs(10));
+            let mut over = Box::pin(shared.over());
+            assert!(is_pending(&mut over).await);
+            tokio::time::advance(Duration::from_secs(8)).await;
+            shared.prolonged(7, Moment::now(), Duration::from_secs(10));
+            tokio::time::advance(Duration::from_secs(2)).await;
+            assert!(is_pending(&mut over).await, "it lasts for seven seconds more");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_lease_ends_while_the_computer_sleeps() {
+        let asked = Moment::now();
+        let lease = Lease::new(7, asked, Duration::from_secs(10));
+        let slept = |seconds| Moment { awake_or_not: asked.awake_or_not + Duration::from_secs(seconds), ..asked };
+        assert!(lease.lasts(slept(8)));
+        assert!(!lease.lasts(slept(9)));
     }
 
     #[tokio::test]
     async fn another_lease_is_not_ended_or_prolonged_in_its_place() {
         let shared = Shared::new();
-        shared.granted(8, Instant::now(), Duration::from_secs(1000));
+        shared.granted(8, Moment::now(), Duration::from_secs(1000));
+        let granted = shared.lease().unwrap();
         shared.ended(7);
-        shared.prolonged(7, Instant::now(), Duration::from_secs(5000));
-        assert!(
-            shared
-                .lease()
-                .is_some_and(|lease| lease.id == 8 && lease.until < Instant::now() + Duration::from_secs(1000))
-        );
+        shared.prolonged(7, Moment::now(), Duration::from_secs(5000));
+        assert_eq!(shared.lease(), Some(granted));
         let over = shared.over();
         shared.ended(8);
         over.await;

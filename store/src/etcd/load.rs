@@ -70,7 +70,8 @@ impl Etcd {
         if let Some(entry) = answer.kvs.first() {
             let marker: Marker = decode("the marker of the newest batch", &entry.value).map_err(Failed::Store)?;
             if marker.chunks > 0 {
-                for chunk in reading.range(&self.layout.chunks_of(&marker), LARGE_PAGE).await? {
+                let (from, end) = self.layout.marked_chunks(&marker);
+                for chunk in reading.range(from, end, LARGE_PAGE).await? {
                     reading.over.push(unpack(&chunk.value).map_err(Failed::Store)?);
                 }
             }
@@ -82,7 +83,7 @@ impl Etcd {
 impl Reading<'_> {
     /// All below `prefix`, in key order.
     async fn entries(&self, prefix: &[u8], page: i64) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Failed> {
-        let found = self.range(prefix, page).await?;
+        let found = self.range(prefix.to_vec(), wire::prefix_end(prefix), page).await?;
         let mut entries = found.into_iter().map(|entry| (entry.key.to_vec(), entry.value.to_vec())).collect();
         for group in &self.over {
             lay_over(&mut entries, group.clone(), prefix);
@@ -99,9 +100,7 @@ impl Reading<'_> {
         Ok(parts.into_values().take(count).flatten().collect())
     }
 
-    async fn range(&self, prefix: &[u8], page: i64) -> Result<Vec<KeyValue>, Failed> {
-        let end = wire::prefix_end(prefix);
-        let mut from = prefix.to_vec();
+    async fn range(&self, mut from: Vec<u8>, end: Vec<u8>, page: i64) -> Result<Vec<KeyValue>, Failed> {
         let mut all = Vec::new();
         loop {
             let range = RangeRequest {

@@ -13,6 +13,8 @@ mod layout;
 mod lead;
 mod lease;
 mod load;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use std::future::Future;
@@ -49,6 +51,8 @@ struct Lead {
     revision: i64,
     /// When the newest batch was marked.
     marked: i64,
+    /// What is remembered was taken over elsewhere, until a batch of this lead takes its place.
+    moved: bool,
 }
 
 impl Etcd {
@@ -86,12 +90,12 @@ impl Etcd {
 impl Store for Etcd {
     /// Waits while another leads.
     fn campaign(&mut self) -> impl Future<Output = Result<Epoch, Error>> + Send {
-        self.campaign_now(0)
+        self.campaign_now(None)
     }
 
     /// Waits while another leads.
     fn begin(&mut self, incarnation: u64) -> impl Future<Output = Result<Epoch, Error>> + Send {
-        self.campaign_now(incarnation)
+        self.campaign_now(Some(incarnation))
     }
 
     fn load(&mut self, prefix: &str) -> impl Future<Output = Result<Vec<(String, Vec<u8>)>, Error>> + Send {
