@@ -123,7 +123,7 @@ impl Migrate {
                 aside(&file(&state_dir), "migrated")?;
                 Ok(epoch)
             })?,
-            Make::Embedded => blocking(async { into_file(&state_dir, all_of_etcd(&etcd).await?, replace, 0).await })?,
+            Make::Embedded => blocking(out_of_etcd(&etcd, &state_dir, replace))?,
         };
         tell(epoch)
     }
@@ -164,7 +164,11 @@ async fn all_of_file(state_dir: &Path) -> Result<store::Backup, Failure> {
 
 async fn all_of_etcd(flags: &EtcdFlags) -> Result<store::Backup, Failure> {
     let (mut store, _keeper) = flags.open(String::new())?;
-    let backup = store::Backup::of(&mut store).await.map_err(etcd::told)?;
+    something(&mut store).await
+}
+
+async fn something(store: &mut Etcd) -> Result<store::Backup, Failure> {
+    let backup = store::Backup::of(store).await.map_err(etcd::told)?;
     if backup.entries.is_empty() {
         let hint = "is --etcd-prefix the one that the controllers are given?";
         return Err(Failure::hinted(anyhow!("nothing is remembered in this etcd"), Some(hint.to_owned())));
@@ -172,33 +176,79 @@ async fn all_of_etcd(flags: &EtcdFlags) -> Result<store::Backup, Failure> {
     Ok(backup)
 }
 
-/// Made aside and renamed: a crash on the way leaves what was there.
 async fn into_file(state_dir: &Path, backup: store::Backup, replace: bool, at_least: u64) -> Result<Epoch, Failure> {
-    std::fs::create_dir_all(state_dir).with_context(|| format!("`{}` cannot be made", state_dir.display()))?;
-    let _lock = lock(state_dir)?;
-    let path = file(state_dir);
-    let mut at_least = at_least;
-    if path.exists() {
-        if !replace {
-            return Err(occupied(&path.display().to_string()));
+    let aside = Aside::claim(state_dir, replace).await?;
+    let epoch = aside.fill(backup, at_least).await?;
+    aside.put_in_place()?;
+    Ok(epoch)
+}
+
+/// A store's file, made aside and renamed: a crash on the way leaves what was there.
+struct Aside {
+    _lock: Lock,
+    path: PathBuf,
+    fresh: PathBuf,
+    /// Above the incarnation of the file that it replaces.
+    at_least: u64,
+}
+
+impl Aside {
+    async fn claim(state_dir: &Path, replace: bool) -> Result<Self, Failure> {
+        std::fs::create_dir_all(state_dir).with_context(|| format!("`{}` cannot be made", state_dir.display()))?;
+        let lock = lock(state_dir)?;
+        let path = file(state_dir);
+        let mut at_least = 0;
+        if path.exists() {
+            if !replace {
+                return Err(occupied(&path.display().to_string()));
+            }
+            // What cannot be opened cannot tell; then --incarnation does.
+            if let Ok(mut old) = Embedded::open(&path)
+                && let Ok(Some((epoch, _))) = old.last_batch().await
+            {
+                at_least = epoch.incarnation + 1;
+            }
         }
-        // What cannot be opened cannot tell; then --incarnation does.
-        if let Ok(mut old) = Embedded::open(&path)
-            && let Ok(Some((epoch, _))) = old.last_batch().await
-        {
-            at_least = at_least.max(epoch.incarnation + 1);
+        Ok(Self { _lock: lock, path, fresh: state_dir.join("store.redb.restoring"), at_least })
+    }
+
+    async fn fill(&self, backup: store::Backup, at_least: u64) -> Result<Epoch, Failure> {
+        let fresh = &self.fresh;
+        if fresh.exists() {
+            std::fs::remove_file(fresh).with_context(|| format!("`{}` cannot be removed", fresh.display()))?;
         }
+        let mut store = Embedded::open(fresh).map_err(etcd::told)?;
+        backup.restore(&mut store, at_least.max(self.at_least)).await.map_err(etcd::told)
     }
-    let fresh = state_dir.join("store.redb.restoring");
-    if fresh.exists() {
-        std::fs::remove_file(&fresh).with_context(|| format!("`{}` cannot be removed", fresh.display()))?;
+
+    fn put_in_place(self) -> Result<(), Failure> {
+        aside(&self.path, "replaced")?;
+        std::fs::rename(&self.fresh, &self.path)
+            .with_context(|| format!("`{}` cannot be put in place", self.fresh.display()))?;
+        sync(self.path.parent().unwrap_or(Path::new(".")))
     }
-    let mut store = Embedded::open(&fresh).map_err(etcd::told)?;
-    let epoch = backup.restore(&mut store, at_least).await.map_err(etcd::told)?;
-    drop(store);
-    aside(&path, "replaced")?;
-    std::fs::rename(&fresh, &path).with_context(|| format!("`{}` cannot be put in place", fresh.display()))?;
-    sync(state_dir)?;
+}
+
+/// Leads the etcd meanwhile, so that nothing is acknowledged there that is not taken along, nor afterwards.
+async fn out_of_etcd(flags: &EtcdFlags, state_dir: &Path, replace: bool) -> Result<Epoch, Failure> {
+    let aside = Aside::claim(state_dir, replace).await?;
+    let (mut store, keeper) = flags.open("https://migrate.invalid".to_owned())?;
+    let keeping = Tasks::new();
+    keeping.spawn("keeper", keeper.run(keeping.stop_token().cancelled_owned()));
+    let moved = lead_and_move(&mut store, aside).await;
+    store.resign().await;
+    keeping.shutdown(GRACE).await;
+    moved
+}
+
+async fn lead_and_move(store: &mut Etcd, aside: Aside) -> Result<Epoch, Failure> {
+    // Before anything is written: with a mistaken prefix nothing is there.
+    something(store).await?;
+    let led = lead(store).await?;
+    let epoch = aside.fill(something(store).await?, led.incarnation + 1).await?;
+    // First, so that two are never led at once; what is cut off between is mended by the same command.
+    store.move_away(led).await.map_err(etcd::told)?;
+    aside.put_in_place()?;
     Ok(epoch)
 }
 
@@ -221,16 +271,20 @@ async fn lead_and_restore(
     if !replace && !store.load("").await.map_err(etcd::told)?.is_empty() {
         return Err(occupied("this etcd"));
     }
+    lead(store).await?;
+    backup.restore(store, at_least).await.map_err(etcd::told)
+}
+
+/// While this leads, no controller does, and none that was killed is waited for in vain.
+async fn lead(store: &mut Etcd) -> Result<Epoch, Failure> {
     let leader = store.leader();
-    // While this leads, no controller does, and none that was killed is waited for in vain.
-    let led = tokio::time::timeout(LEAD, store.campaign()).await;
-    let Ok(led) = led else {
+    // Of any incarnation: also where what is remembered was taken over elsewhere.
+    let Ok(led) = tokio::time::timeout(LEAD, store.begin(0)).await else {
         let who = leader.borrow().clone().unwrap_or_default();
         let hint = "stop all controllers of this etcd, then try again".to_owned();
         return Err(Failure::hinted(anyhow!("a controller leads this etcd: {who}"), Some(hint)));
     };
-    led.map_err(etcd::told)?;
-    backup.restore(store, at_least).await.map_err(etcd::told)
+    led.map_err(etcd::told)
 }
 
 fn occupied(what: &str) -> Failure {

@@ -228,6 +228,10 @@ fn a_store_is_migrated_and_an_older_backup_restored_while_jobs_run() {
     several.end(0, "TERM");
     let back = words(&place(&["migrate", "--to", "embedded"]));
     assert!(back.code == 0 && back.stdout.contains("incarnation 4"), "{back}");
+    let (other, pki) = (several.state(1), several.pki().display().to_string());
+    let start = ["run", "--state-dir", &other, "--pki", &pki, "--listen", "127.0.0.1:0"].map(str::to_owned);
+    let led = words(&start.into_iter().chain(store.clone()).collect());
+    assert!(led.code == 1 && led.stderr.contains("was taken over") && led.stderr.contains("hint: start"), "{led}");
     several.start(0, &[]);
     several.ready(2);
     assert!(sleeper.lives(), "nobody has stopped it");
