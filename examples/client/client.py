@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import threading
+import time
 import uuid
 from pathlib import Path
 
@@ -34,7 +35,10 @@ RETRIED = json.dumps(
 
 
 def connect(context_file):
-    """Opens a channel with mutual TLS, as a context says."""
+    """Opens a channel with mutual TLS to the first controller of a context that leads.
+
+    Where several controllers share their memory, the health service of each says whether it leads.
+    """
     context = json.loads(Path(context_file).read_text(encoding="utf-8"))
     identity = Path(context["identity"])
     credentials = grpc.ssl_channel_credentials(
@@ -43,17 +47,66 @@ def connect(context_file):
         certificate_chain=(identity / "cert.pem").read_bytes(),
     )
     options = [("grpc.ssl_target_name_override", SERVER_NAME), ("grpc.service_config", RETRIED)]
-    return grpc.secure_channel(context["endpoint"].removeprefix("https://"), credentials, options=options)
+    endpoints = context["endpoint"].split(",")
+    for endpoint in endpoints:
+        channel = grpc.secure_channel(endpoint.strip().removeprefix("https://"), credentials, options=options)
+        if len(endpoints) == 1 or leads(channel):
+            return channel
+        channel.close()
+    raise ConnectionError(f"none of {', '.join(endpoints)} leads")
 
 
-def print_logs(jobs, job):
-    """Prints the job's log as it grows; ends with the job."""
+def leads(channel):
+    """Asks grpc.health.v1 about the service that only a leader serves."""
+    service = b"qctl.v1.Jobs"
     try:
-        for batch in jobs.Logs(jobs_pb2.LogsRequest(job=job, follow=True)):
-            sys.stdout.write(batch.data.decode("utf-8", "replace"))
-            sys.stdout.flush()
-    except grpc.RpcError as error:
-        print(f"the log broke off: {error.details()}", file=sys.stderr)
+        check = channel.unary_unary("/grpc.health.v1.Health/Check")
+        # HealthCheckRequest{service = 1}, HealthCheckResponse{status = 1}; 1 is SERVING.
+        return check(b"\x0a" + bytes([len(service)]) + service, timeout=5) == b"\x08\x01"
+    except grpc.RpcError:
+        return False
+
+
+def print_logs(context_file, job):
+    """Prints the job's log as it grows; ends with the job. After a break it goes on where each source broke off."""
+    seen = {}
+    for channel in channels(context_file):
+        try:
+            for batch in jobs_pb2_grpc.JobsStub(channel).Logs(jobs_pb2.LogsRequest(job=job, follow=True)):
+                source = (batch.attempt, batch.source)
+                known = max(seen.get(source, 0) - batch.offset, 0)
+                sys.stdout.write(batch.data[known:].decode("utf-8", "replace"))
+                sys.stdout.flush()
+                seen[source] = max(seen.get(source, 0), batch.offset + len(batch.data))
+            return
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.UNAVAILABLE:
+                print(f"the log broke off: {error.details()}", file=sys.stderr)
+                return
+
+
+def watch(context_file, job):
+    """The job as it is, again at each change, until it has ended; a controller that restarts is asked again."""
+    for channel in channels(context_file):
+        try:
+            for view in jobs_pb2_grpc.JobsStub(channel).Watch(jobs_pb2.GetJobRequest(job=job)):
+                yield view
+                if view.phase in EXIT_CODES:
+                    return
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.UNAVAILABLE:
+                raise
+
+
+def channels(context_file):
+    """A channel, and another one each time the last has broken off, with a second between them."""
+    while True:
+        try:
+            with connect(context_file) as channel:
+                yield channel
+        except ConnectionError as error:
+            print(error, file=sys.stderr)
+        time.sleep(1)
 
 
 def progress(view):
@@ -70,20 +123,19 @@ def progress(view):
 def run(context_file, spec_file):
     """Submits, follows, and returns the exit code."""
     with connect(context_file) as channel:
-        jobs = jobs_pb2_grpc.JobsStub(channel)
         spec = Path(spec_file).read_text(encoding="utf-8")
         request = jobs_pb2.SubmitRequest(spec=spec, source_name=str(spec_file), idempotency_key=str(uuid.uuid4()))
-        accepted = jobs.Submit(request)
-        print(f"submitted {accepted.name} ({accepted.id})", file=sys.stderr)
-        logs = threading.Thread(target=print_logs, args=(jobs, accepted.id))
-        logs.start()
-        said, view = "", None
-        for view in jobs.Watch(jobs_pb2.GetJobRequest(job=accepted.id)):
-            line = progress(view)
-            if line != said:
-                print(line, file=sys.stderr)
-            said = line
-        logs.join()
+        accepted = jobs_pb2_grpc.JobsStub(channel).Submit(request)
+    print(f"submitted {accepted.name} ({accepted.id})", file=sys.stderr)
+    logs = threading.Thread(target=print_logs, args=(context_file, accepted.id), daemon=True)
+    logs.start()
+    said, view = "", None
+    for view in watch(context_file, accepted.id):
+        line = progress(view)
+        if line != said:
+            print(line, file=sys.stderr)
+        said = line
+    logs.join()
     if view.phase == "failed":
         print(f"failed: {view.reason}", file=sys.stderr)
     return EXIT_CODES[view.phase]
@@ -96,6 +148,9 @@ def main():
     args = parser.parse_args()
     try:
         return run(args.context, args.spec)
+    except ConnectionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 6
     except grpc.RpcError as error:
         print(f"error: {error.details()}", file=sys.stderr)
         return 6 if error.code() == grpc.StatusCode.UNAVAILABLE else 1

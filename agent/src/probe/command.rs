@@ -84,6 +84,9 @@ impl Command {
             return Some(Self::Network { device: super::value::id(device).ok()??, what });
         }
         // No option of the tool holds a blank or an underscore.
+        if line.contains(|c: char| c.is_whitespace() || c.is_control()) {
+            return None;
+        }
         let mut words = line.split('_').filter(|word| !word.is_empty());
         if (words.next(), words.next()) != (Some("npu-smi"), Some("info")) {
             return None;
@@ -137,6 +140,8 @@ mod tests {
             "hccn_tool_-i_x_-link_-g.txt",
             "npu-smi_info_-t.txt",
             "npu-smi_info_-i_x_-t_a.txt",
+            "npu-smi_info_-t_a b.txt",
+            "npu-smi_info_-t_a\u{1}.txt",
             ".txt",
         ] {
             assert_eq!(Command::from_file(other), None, "{other}");

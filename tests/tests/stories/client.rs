@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use stories::lab::Lab;
 use stories::pipeline;
+use stories::poll::until;
 use stories::program::{Outcome, mindspore_python, run, workspace};
 
 /// The services that a client finds, asked for by reflection and by a health check.
@@ -60,6 +61,20 @@ fn a_python_client_submits_follows_and_ends_with_the_jobs_code() {
 
     let bad = client(&lab.write(&pipeline::command(&lab, "bad", &["false"], 1))).code(3);
     assert!(bad.stderr.contains("failed: "), "{bad}");
+
+    // A controller that is started again in the middle is asked again; nothing is missed and nothing comes twice.
+    let spec = lab.write(&pipeline::training(&lab, "broken", 60, 100, &[]));
+    let broken = std::thread::scope(|scope| {
+        let follower = scope.spawn(|| client(&spec));
+        until("it trains", Duration::from_secs(60), || (lab.ranks().len() == 4).then_some(()));
+        lab.controller().unwrap().kill9();
+        follower.join().unwrap()
+    });
+    let broken = broken.code(0);
+    for iteration in 1..=60 {
+        let line = format!("iteration {iteration:8}/");
+        assert_eq!(broken.stdout.matches(&line).count(), 1, "each line once: {broken}");
+    }
 
     let mut look = Command::new(&python);
     look.env("PYTHONPATH", &paths).args(["-c", LOOK]).arg(&context);
