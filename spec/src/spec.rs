@@ -143,7 +143,8 @@ impl Preprocess {
         match self.handler {
             Handler::Pretrain => self.json_keys.iter().map(String::as_str).collect(),
             Handler::AlpacaPretrain => Vec::new(),
-            Handler::AlpacaInstruction => vec!["instruction", "input", "output"],
+            // Without inputs an instruction is still one.
+            Handler::AlpacaInstruction => vec!["instruction", "output"],
         }
     }
 

@@ -224,6 +224,16 @@ fn what_contradicts_the_survey_is_refused_at_its_line() {
             |s| s.dataset[0].columns[3] = "texts".into(),
             "5: dataset.files.0: `./dataset/train-00000-of-00001-a09b74b3ef9c3b56.parquet` has no column `text` | did you mean `texts`?",
         ),
+        (
+            &[("stages.preprocess.handler", "alpaca_instruction")],
+            |s| s.dataset[0].columns[2] = "outputs".into(),
+            "5: dataset.files.0: `./dataset/train-00000-of-00001-a09b74b3ef9c3b56.parquet` has no column `output` | rename the column `outputs`, or choose another stages.preprocess.handler",
+        ),
+        (
+            &[("stages.preprocess.handler", "alpaca_instruction")],
+            |s| s.dataset[0].columns = vec!["text".into(), "output".into()],
+            "5: dataset.files.0: `./dataset/train-00000-of-00001-a09b74b3ef9c3b56.parquet` has no column `instruction` | choose another stages.preprocess.handler: this one reads instruction, input and output",
+        ),
         (&[], |s| s.dataset.clear(), "5: dataset.files.0: no agent could read `./dataset/"),
         (&[], |s| s.dataset[0].rows = Some(0), "5: dataset.files: the input has no rows"),
         (
@@ -257,6 +267,17 @@ fn what_contradicts_the_survey_is_refused_at_its_line() {
         change(&mut survey);
         let said = messages(&compile(&with(overrides), &survey).unwrap_err());
         assert!(said.iter().any(|line| line.starts_with(want)), "want {want}\nsaid {said:#?}");
+    }
+}
+
+#[test]
+fn instructions_need_no_inputs() {
+    let mut survey = survey();
+    survey.dataset[0].columns = vec!["instruction".into(), "output".into()];
+    for handler in ["alpaca_instruction", "alpaca_pretrain"] {
+        let spec = with(&[("stages.preprocess.handler", handler)]);
+        let planned = compile(&spec, &survey);
+        assert!(planned.is_ok(), "{handler}: {:#?}", messages(&planned.unwrap_err()));
     }
 }
 

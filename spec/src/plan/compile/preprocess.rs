@@ -8,6 +8,7 @@ use crate::arguments::preprocess::{self, Part};
 use crate::decode::list;
 use crate::nearest::nearest;
 use crate::spec::{Preprocess, Stage};
+use crate::words::Handler;
 
 impl Compiler<'_> {
     pub(super) fn preprocess(&mut self, stage: &Stage, preprocess: &Preprocess) -> Option<Work> {
@@ -89,9 +90,21 @@ impl Compiler<'_> {
             };
             let columns: Vec<&str> = file.columns.iter().map(String::as_str).collect();
             for key in preprocess.columns().into_iter().filter(|key| !columns.is_empty() && !columns.contains(key)) {
-                let hint = match nearest(key, columns.iter().copied()) {
-                    Some(near) => format!("did you mean `{near}`? set stages.preprocess.json_keys"),
-                    None => format!("set stages.preprocess.json_keys to one of {}", list(&columns)),
+                let near = nearest(key, columns.iter().copied());
+                let hint = match (preprocess.handler, near) {
+                    (Handler::Pretrain, Some(near)) => {
+                        format!("did you mean `{near}`? set stages.preprocess.json_keys")
+                    }
+                    (Handler::Pretrain, None) => {
+                        format!("set stages.preprocess.json_keys to one of {}", list(&columns))
+                    }
+                    (Handler::AlpacaPretrain | Handler::AlpacaInstruction, Some(near)) => {
+                        format!("rename the column `{near}`, or choose another stages.preprocess.handler")
+                    }
+                    (Handler::AlpacaPretrain | Handler::AlpacaInstruction, None) => {
+                        "choose another stages.preprocess.handler: this one reads instruction, input and output"
+                            .to_owned()
+                    }
                 };
                 self.problems.push(spec.problem(&at, format!("`{path}` has no column `{key}`"), Some(hint)));
             }
