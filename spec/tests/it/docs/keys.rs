@@ -224,7 +224,9 @@ pub(crate) fn tables() -> String {
                 Absent::Nothing => String::new(),
             };
             let cells = [format!("`{}`", key.name()), key.kind.clone(), absent, key.range(), key.meaning.clone()];
-            page += &format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).join(" | "));
+            let row = cells.map(|cell| cell.replace('|', "\\|").replace('\n', " ")).join(" | ");
+            assert!(!row.contains('\n'), "a row of a table is one line: {row}");
+            page += &format!("| {row} |\n");
         }
         page.push('\n');
     }
