@@ -21,14 +21,15 @@ impl History {
     /// Attempts, beside the first, that keep the lines which prove their failure.
     pub const PROVEN: usize = 8;
 
-    /// What was saved.
+    /// What was saved; of too many, some are dropped.
     #[must_use]
     pub fn restored(kept: Vec<AttemptSummary>, dropped: u32) -> Self {
-        Self { kept, dropped }
+        let mut history = Self { kept, dropped };
+        history.shorten();
+        history
     }
 
-    /// Adds an attempt that has just ended. Of too many, the oldest behind the
-    /// first that was no failure goes; where all were failures, the oldest.
+    /// Adds an attempt that has just ended; of too many, one is dropped.
     pub fn push(&mut self, past: AttemptSummary) {
         self.kept.push(past);
         let stale = self.kept.len().saturating_sub(Self::PROVEN + 1);
@@ -37,13 +38,25 @@ impl History {
         {
             failure.evidence.clear();
         }
-        if self.kept.len() > Self::KEPT {
-            let between = self.kept.iter().enumerate().take(self.kept.len() - 1).skip(1);
-            let harmless = |past: &AttemptSummary| matches!(past.outcome, Outcome::Requeued | Outcome::Cancelled);
-            let at = between.clone().find(|(_, past)| harmless(past)).map_or(1, |(at, _)| at);
-            self.kept.remove(at);
-            self.dropped = self.dropped.saturating_add(1);
+        self.shorten();
+    }
+
+    /// Drops what is too many between the first and the newest: the oldest that were no failures, then the oldest.
+    fn shorten(&mut self) {
+        let excess = self.kept.len().saturating_sub(Self::KEPT);
+        if excess == 0 {
+            return;
         }
+        self.dropped = self.dropped.saturating_add(u32::try_from(excess).unwrap_or(u32::MAX));
+        let (newest, mut left, mut at) = (self.kept.len() - 1, excess, 0);
+        self.kept.retain(|past| {
+            let harmless = matches!(past.outcome, Outcome::Requeued | Outcome::Cancelled);
+            let goes = left > 0 && (1..newest).contains(&at) && harmless;
+            at += 1;
+            left -= usize::from(goes);
+            !goes
+        });
+        self.kept.drain(1..=left);
     }
 
     /// How many attempts are over that are not kept.
@@ -117,6 +130,24 @@ mod tests {
             Outcome::Succeeded | Outcome::Cancelled | Outcome::Requeued => false,
         });
         assert!(proven.count() <= History::PROVEN + 1);
+    }
+
+    #[test]
+    fn a_longer_history_than_is_kept_is_shortened_when_it_is_read() {
+        let outcome = |number| if number % 2 == 0 { failed() } else { Outcome::Requeued };
+        let saved = |count: u32| (1..=count).map(|number| past(number, outcome(number))).collect::<Vec<_>>();
+        let exact = History::restored(saved(128), 7);
+        assert_eq!((exact.len(), exact.dropped()), (History::KEPT, 7));
+        for count in [129, 1_000, 1_001] {
+            let mut pushed = History::default();
+            for past in saved(count) {
+                pushed.push(past);
+            }
+            let read = History::restored(saved(count), 0);
+            let numbers = |history: &History| history.iter().map(|past| past.number).collect::<Vec<_>>();
+            assert_eq!(numbers(&read), numbers(&pushed), "{count}");
+            assert_eq!(read.dropped(), pushed.dropped());
+        }
     }
 
     #[test]
