@@ -6,41 +6,30 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use common::{small_shape, tensor_shapes, write_model};
+use common::lab::{self, program};
+use common::{small_shape, tensor_shapes};
 use serde_json::Value;
 
 const SHARD: &str = "model_optim_rng.pt";
 
-struct Lab {
-    dir: tempfile::TempDir,
-}
+/// A converted checkpoint of TP 2 x PP 2.
+struct Lab(lab::Lab);
 
 impl Lab {
-    /// A converted checkpoint of TP 2 x PP 2.
     fn new() -> Self {
         Self::dealt(&[])
     }
 
     /// The same, with layers dealt in another way.
     fn dealt(flags: &[&str]) -> Self {
-        let lab = Self { dir: tempfile::tempdir().unwrap() };
-        let (hf, save) = (lab.dir.path().join("hf"), lab.save());
-        write_model(&hf, &small_shape(), 3, 2);
-        let output = program()
-            .args(["--load-model-type", "hf", "--save-model-type", "mg", "--params-dtype", "bf16", "--add-qkv-bias"])
-            .args(["--target-tensor-parallel-size", "2", "--target-pipeline-parallel-size", "2"])
-            .args([Path::new("--load-dir"), &hf, Path::new("--save-dir"), &save])
-            .args(flags)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
-        lab
+        let lab = lab::Lab::new();
+        lab.convert_with(flags);
+        Self(lab)
     }
 
     fn save(&self) -> PathBuf {
-        self.dir.path().join("mcore")
+        self.0.path("mcore")
     }
 
     fn shard(&self, name: &str) -> PathBuf {
@@ -50,10 +39,6 @@ impl Lab {
     fn inspect(&self, args: &[&str]) -> Value {
         inspect(&self.save(), args)
     }
-}
-
-fn program() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_qctl-convert"))
 }
 
 fn inspect(dir: &Path, args: &[&str]) -> Value {

@@ -8,6 +8,8 @@
     reason = "each test file uses a part of this"
 )]
 
+pub(crate) mod lab;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
