@@ -19,6 +19,9 @@ pub const LARGEST_DIMENSION: u64 = 1 << 31;
 /// Most layers that a model may state.
 pub const MOST_LAYERS: u64 = 4096;
 
+/// Most query groups of all layers together: plans have blocks for each.
+const MOST_GROUPS: u64 = 1 << 17;
+
 /// What a `model_type` says about tensors that `config.json` does not.
 struct Architecture {
     model_type: &'static str,
@@ -157,7 +160,9 @@ impl Fields<'_> {
             dtype,
         };
         if !is_countable(&shape) {
-            return Err(self.bad("describes tensors beyond any storage".to_owned()));
+            return Err(
+                self.bad("describes tensors beyond any storage, or more query groups than any model has".to_owned())
+            );
         }
         Ok((shape, dtype_stated))
     }
@@ -274,7 +279,7 @@ impl Fields<'_> {
     }
 }
 
-/// Whether the bytes of all tensors, also after padding, are countable in 63 bits.
+/// Whether the bytes of all tensors, also after padding, are countable in 63 bits, and what is planned fits in memory.
 #[must_use]
 pub fn is_countable(s: &ModelShape) -> bool {
     let heads = s.num_attention_heads.checked_add(2 * s.num_query_groups);
@@ -285,7 +290,8 @@ pub fn is_countable(s: &ModelShape) -> bool {
         let bytes = product.and_then(|n| n.checked_mul(4)).and_then(|n| n.checked_mul(s.num_layers.max(2)));
         bytes.is_some_and(|b| b <= 1 << 56)
     };
-    s.num_layers <= MOST_LAYERS && [qkv, ffn, vocab].into_iter().all(countable)
+    let planned = s.num_layers <= MOST_LAYERS && s.num_query_groups <= MOST_GROUPS / s.num_layers.max(1);
+    planned && [qkv, ffn, vocab].into_iter().all(countable)
 }
 
 /// A value short enough for a message.

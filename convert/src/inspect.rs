@@ -185,6 +185,7 @@ fn sum_up(
     for one in read.iter().filter(|one| one.shape.is_some() && !alike(one.shape.as_ref(), shape.as_ref())) {
         problems.push(problem(&one.found.path, "describes another model than the first shard does", None));
     }
+    problems.extend(unlike_their_stage(&read));
     let stages = stages(&read, parallel);
     if let (Some(stages), Some(shape)) = (&stages, &shape)
         && stages.layers() != shape.num_layers
@@ -223,6 +224,15 @@ fn sum_up(
     }
     inspection.load = request.load_as.map(|wanted| load(&inspection, shape.as_ref(), parallel, wanted));
     inspection
+}
+
+/// The shards that hold other layers than the first of their stage.
+fn unlike_their_stage(read: &[Read]) -> Vec<Problem> {
+    let (message, hint) = verify::OTHER_LAYERS;
+    let checked = || read.iter().filter(|one| one.taken.is_some());
+    let first = |pp| checked().find(|one| one.found.pp == pp);
+    let other = |one: &&Read| first(one.found.pp).is_some_and(|first| first.taken != one.taken);
+    checked().filter(other).map(|one| problem(&one.found.path, message, Some(hint))).collect()
 }
 
 /// Which layers are where, if every stage could be read.
@@ -341,7 +351,7 @@ fn look(read: &mut Read, path: &Path, verify: Option<usize>) -> Result<()> {
         let seated = |p: &Parallel| read.found.tp < p.tp() && read.found.pp < p.pp();
         if let Some(parallel) = read.stated.filter(seated) {
             parallel.check_tensors(&shape)?;
-            match verify::check(&shard, &shape, parallel, read.found.tp, read.found.pp) {
+            match verify::check(&shard, &shape, parallel, read.found.pp) {
                 Ok(found) => read.taken = Some(found.taken),
                 // What cannot be converted may still be a whole checkpoint.
                 Err(Error::Unsupported { .. }) => {}

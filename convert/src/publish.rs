@@ -133,7 +133,7 @@ impl Together {
         report.expect(shard.size());
         let own = verify::shape_of(&shard)?;
         self.parallel.check_tensors(&own)?;
-        let found = verify::check(&shard, &own, self.parallel, tp, pp)?;
+        let found = verify::check(&shard, &own, self.parallel, pp)?;
         let other = || {
             Error::bad(path, "belongs to another model than the shards before it")
                 .with_hint("make all shards from one model with the same options")
@@ -155,15 +155,15 @@ impl Together {
     /// All layers must be there once all shards are.
     fn count_layers(&self, save_dir: &Path) -> Result<()> {
         let Some(shape) = &self.shape else { return Ok(()) };
-        let held = Stages::of_taken(&self.stages).map_or(0, |stages| stages.layers());
-        if held != shape.num_layers {
-            return Err(Error::bad(
-                save_dir,
-                format!("was to get shards with {held} layers, but their model has {}", shape.num_layers),
-            )
-            .with_hint("make all shards from one model with the same options"));
-        }
-        Ok(())
+        let wrong = match Stages::of_taken(&self.stages).map(|stages| stages.layers()) {
+            None => "whose stages have different numbers of virtual stages".to_owned(),
+            Some(held) if held != shape.num_layers => {
+                format!("with {held} layers, but their model has {}", shape.num_layers)
+            }
+            Some(_) => return Ok(()),
+        };
+        Err(Error::bad(save_dir, format!("was to get shards {wrong}"))
+            .with_hint("make all shards from one model with the same options"))
     }
 }
 

@@ -85,12 +85,12 @@ impl Checkpoint {
         };
         let (mut found, mut stages) = (HashMap::new(), Vec::new());
         for ((tp, pp), shard) in &shards {
-            let one = verify::check(shard, &shape, iteration.parallel, *tp, *pp)?;
+            let one = verify::check(shard, &shape, iteration.parallel, *pp)?;
             if *tp == 0 {
                 stages.push(one.taken.clone());
             } else if stages.last() != Some(&one.taken) {
-                return Err(Error::bad(shard.path(), "does not hold the layers that the stage's first shard holds")
-                    .with_hint("all shards of a stage must come from one run"));
+                let (reason, hint) = verify::OTHER_LAYERS;
+                return Err(Error::bad(shard.path(), reason).with_hint(hint));
             }
             found.insert((*tp, *pp), one);
         }
@@ -103,7 +103,7 @@ impl Checkpoint {
                 ModelShape { vocab_size, ..shape }
             }
         };
-        check_vocabulary(&iteration, &held, &shape)?;
+        check_vocabulary(&iteration, &held, &shape, expected)?;
         let tensors = hf::from_shards(&shape, &held)
             .ok_or_else(|| Error::Internal("a layer that was counted is in no stage".to_owned()))?;
         let checkpoint = Self { shape, held, progress, tensors, iteration, shards: shards.into_iter().collect() };
@@ -233,16 +233,23 @@ fn stated_vocabulary(first: &Shard, held: &Held) -> u64 {
     first.args.count("vocab_size").filter(|stated| *stated > 0 && follows(*stated)).unwrap_or(rows)
 }
 
-fn check_vocabulary(iteration: &Iteration, held: &Held, shape: &ModelShape) -> Result<()> {
+fn check_vocabulary(iteration: &Iteration, held: &Held, shape: &ModelShape, expected: &Expected<'_>) -> Result<()> {
     for (what, rows) in [("embedding", &held.embedding_rows), ("output layer", &held.head_rows)] {
         let rows_held = rows.iter().fold(0u64, |n, rows| n.saturating_add(*rows));
-        if !rows.is_empty() && rows_held < shape.vocab_size {
-            return Err(Error::bad(
-                &iteration.path,
-                format!("holds {rows_held} rows of the {what}; its model has vocab_size = {}", shape.vocab_size),
-            )
-            .with_hint("config.json belongs to another model"));
+        if rows.is_empty() || rows_held >= shape.vocab_size {
+            continue;
         }
+        let (whose, hint) = match expected {
+            Expected::Of(..) => ("its model has vocab_size =", "config.json belongs to another model".to_owned()),
+            Expected::Stated { vocabulary: Some(_) } => {
+                ("`--true-vocab-size` is", format!("give at most {rows_held}, or leave the flag out"))
+            }
+            Expected::Stated { vocabulary: None } => {
+                ("its vocabulary has", "all shards must come from one run".to_owned())
+            }
+        };
+        let reason = format!("holds {rows_held} rows of the {what}; {whose} {}", shape.vocab_size);
+        return Err(Error::bad(&iteration.path, reason).with_hint(hint));
     }
     Ok(())
 }

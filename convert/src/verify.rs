@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use model::{Dtype, ModelShape, Parallel, Stages};
+use model::{Dtype, ModelShape, Parallel};
 
 use crate::config;
 use crate::error::{Error, Result};
-use crate::plan::Tensor;
-use crate::plan::mcore::{Convention, Cut, EMBEDDING, Entry, HEAD, shard as plan};
+use crate::plan::mcore::{EMBEDDING, HEAD, outline};
 use crate::shard::args::Plain;
 use crate::shard::{ModelEntry, Shard};
 
@@ -21,6 +20,10 @@ pub struct Found {
     /// By virtual stage, the places that hold a layer, ascending.
     pub taken: Vec<Vec<u64>>,
 }
+
+/// What is said of a shard that holds other layers than the first of its stage, and the next step.
+pub const OTHER_LAYERS: (&str, &str) =
+    ("does not hold the layers that the stage's first shard holds", "all shards of a stage must come from one run");
 
 /// The model that a shard's own `args` describe.
 ///
@@ -37,11 +40,14 @@ pub fn shape_of(shard: &Shard) -> Result<ModelShape> {
             .filter(|n| (1..=config::LARGEST_DIMENSION).contains(n))
             .ok_or_else(|| Error::bad(shard.path(), format!("states no usable `{}` in its `args`", names[0])))
     };
-    let number = |name: &str, default: f64| match args.get(name) {
-        Some(Plain::Float(f)) => *f,
-        #[expect(clippy::cast_precision_loss, reason = "a rotary base is far below 2^53")]
-        Some(Plain::Int(n)) => *n as f64,
-        _ => default,
+    let number = |names: [&str; 2], default: f64| {
+        let stated = names.iter().find_map(|name| match args.get(name)? {
+            Plain::Float(f) => Some(*f),
+            #[expect(clippy::cast_precision_loss, reason = "a rotary base is far below 2^53")]
+            Plain::Int(n) => Some(*n as f64),
+            Plain::None | Plain::Bool(_) | Plain::Str(_) | Plain::Counts(_) | Plain::Other => None,
+        });
+        stated.unwrap_or(default)
     };
     let heads = count(["num_attention_heads"; 2])?;
     let hidden = count(["hidden_size"; 2])?;
@@ -62,8 +68,8 @@ pub fn shape_of(shard: &Shard) -> Result<ModelShape> {
         kv_channels: count(["kv_channels", "head_dim"]).unwrap_or(hidden / heads).max(1),
         vocab_size: count(["padded_vocab_size", "vocab_size"])?,
         max_position_embeddings: count(["max_position_embeddings"; 2]).unwrap_or(1),
-        rope_theta: number("rotary_base", 1e4),
-        rms_norm_eps: number("norm_epsilon", 1e-6),
+        rope_theta: number(["rotary_base", "rope_theta"], 1e4),
+        rms_norm_eps: number(["norm_epsilon", "rms_norm_eps"], 1e-6),
         tied: args.flag("untie_embeddings_and_output_weights") == Some(false),
         qkv_bias: args.flag("add_qkv_bias").unwrap_or(false),
         qk_norm: args.flag("qk_layernorm").unwrap_or(false),
@@ -95,14 +101,14 @@ pub fn noop_layers(shard: &Shard) -> Option<u64> {
 /// # Errors
 ///
 /// The first contradiction, or an option that is not supported.
-pub fn check(shard: &Shard, shape: &ModelShape, parallel: Parallel, tp: u32, pp: u32) -> Result<Found> {
+pub fn check(shard: &Shard, shape: &ModelShape, parallel: Parallel, pp: u32) -> Result<Found> {
     refuse_options(shard)?;
     check_args(shard, shape, parallel)?;
-    let mut found = Found { taken: taken(shard)?, ..Found::default() };
-    let wanted = wanted(shape, parallel, tp, pp, &found.taken);
+    let mut found = Found { taken: taken(shard, parallel)?, ..Found::default() };
+    let wanted = outline(shape, parallel, pp, &found.taken);
     for (held, wanted) in shard.tensors().zip(wanted) {
         let mut expected = BTreeSet::new();
-        for Tensor { name, shape: wanted, .. } in wanted {
+        for (name, wanted) in wanted {
             let bad = |reason: String| Error::bad(shard.path(), reason).with_hint(WRONG_MODEL);
             let tensor = held.get(name.as_str()).ok_or_else(|| bad(format!("holds no `{name}`")))?;
             let slot = match name.as_str() {
@@ -143,37 +149,23 @@ fn unknown_tensor(shard: &Shard, name: &str) -> Error {
     }
 }
 
-/// The places of each chunk that hold a layer.
-fn taken(shard: &Shard) -> Result<Vec<Vec<u64>>> {
+/// The places of each chunk that hold a layer, in no more slots and virtual stages than a model may have layers.
+fn taken(shard: &Shard, parallel: Parallel) -> Result<Vec<Vec<u64>>> {
     let place = |name: &str| name.strip_prefix("decoder.layers.")?.split('.').next()?.parse::<u64>().ok();
-    let mut all = Vec::new();
+    let beyond = |what: &str| Error::bad(shard.path(), format!("{what} more than {}", config::MOST_LAYERS));
+    if (shard.models.len() as u64).saturating_mul(u64::from(parallel.pp())) > config::MOST_LAYERS {
+        return Err(beyond("belongs to a model whose virtual stages are"));
+    }
+    let (mut all, mut slots) = (Vec::new(), 0_u64);
     for tensors in shard.tensors() {
         let taken: BTreeSet<u64> = tensors.keys().filter_map(|name| place(name)).collect();
-        if taken.last().is_some_and(|last| *last >= config::MOST_LAYERS) {
-            return Err(Error::bad(shard.path(), format!("names a layer beyond {}", config::MOST_LAYERS)));
+        slots = slots.saturating_add(taken.last().map_or(0, |last| last.saturating_add(1)));
+        if slots > config::MOST_LAYERS {
+            return Err(beyond("names layers in slots that are"));
         }
         all.push(taken.into_iter().collect());
     }
     Ok(all)
-}
-
-/// What the chunks of a shard call for, whose own layers stand at the places that they have.
-fn wanted(shape: &ModelShape, parallel: Parallel, tp: u32, pp: u32, taken: &[Vec<u64>]) -> Vec<Vec<Tensor<String>>> {
-    let mut all = vec![vec![Vec::new(); taken.len()]; parallel.pp() as usize];
-    if let Some(own) = all.get_mut(pp as usize) {
-        own.clone_from_slice(taken);
-    }
-    let stages = Stages::of_taken(&all).unwrap_or_else(|| unreachable!("each stage has equally many chunks"));
-    // The rows of the vocabulary are not compared, so any padding will do.
-    let chunks = plan(shape, &Cut::even(parallel, Convention::V1), &stages, tp, pp);
-    let tensors = |entries: Vec<Entry>| {
-        let tensor = |entry| match entry {
-            Entry::Tensor(tensor) => Some(tensor),
-            Entry::ExtraState(_) => None,
-        };
-        entries.into_iter().filter_map(tensor).collect()
-    };
-    chunks.into_iter().map(|chunk| tensors(chunk.entries)).collect()
 }
 
 fn refuse_options(shard: &Shard) -> Result<()> {

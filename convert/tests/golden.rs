@@ -13,6 +13,7 @@ use convert::plan::mcore::{Convention, Cut};
 use convert::plan::{Block, Tensor};
 use convert::progress::Silent;
 use convert::safetensors::HfModel;
+use convert::shard::args::Plain;
 use convert::shard::read::Extent;
 use convert::shard::{ModelEntry, Shard};
 use convert::source::{Checkpoint, Expected};
@@ -267,7 +268,8 @@ fn mcore_to_mcore_equals_a_conversion_by_the_reference() {
         ("v1_gqa7_tp2pp3", "v1_gqa7_tp2pp2_noop6_7", 2, 2, Convention::V1, noop),
         ("v1_gqa7_tp2pp2_noop6_7", "v1_gqa7_tp2pp3", 2, 3, Convention::V1, Deal::default()),
     ];
-    for (from, to, tp, pp, convention, deal) in cases {
+    for (from, to, tp, pp, convention, deal) in &cases {
+        let (tp, pp, convention, deal) = (*tp, *pp, *convention, deal.clone());
         let stated = Expected::Stated { vocabulary: None };
         let checkpoint = Checkpoint::open(&golden.join(from).join("out"), None, &stated, &Silent).unwrap();
         let cut = Cut { deal, ..Cut::even(Parallel::new(tp, pp).unwrap(), convention) };
@@ -276,6 +278,45 @@ fn mcore_to_mcore_equals_a_conversion_by_the_reference() {
         let dir = tempfile::tempdir().unwrap();
         to_mcore::convert(&request, dir.path(), &Silent).unwrap();
         assert!(found(dir.path()) == expected(&golden.join(to)), "{from} to {to}");
+        keeps_numbers(&golden.join(from).join("out"), dir.path());
     }
-    println!("golden cases run: 10 (mcore to mcore)");
+    println!("golden cases run: {} (mcore to mcore)", cases.len());
+}
+
+/// The numbers that no tensor shows go along, under whichever name the source has them.
+fn keeps_numbers(from: &Path, to: &Path) {
+    let first = |dir: &Path| {
+        let files = common::tree(dir).into_iter().find(|p| p.extension().is_some_and(|e| e == "pt"));
+        Shard::open(&dir.join(files.unwrap())).unwrap()
+    };
+    let (theirs, ours) = (first(from), first(to));
+    for names in [["rotary_base", "rope_theta"], ["norm_epsilon", "rms_norm_eps"]] {
+        let number = |shard: &Shard| match names.iter().find_map(|name| shard.args.get(name)) {
+            Some(Plain::Int(n)) => *n as f64,
+            Some(Plain::Float(f)) => *f,
+            other => panic!("{names:?} is {other:?}"),
+        };
+        assert!((number(&ours) - number(&theirs)).abs() < f64::EPSILON, "{names:?} of {}", from.display());
+    }
+}
+
+/// Two ranks hold 1004 rows; the model has 1003.
+#[test]
+fn the_vocabulary_may_be_stated_and_must_be_there() {
+    let Some(golden) = common::golden() else { return };
+    let open = |vocabulary| {
+        let stated = Expected::Stated { vocabulary: Some(vocabulary) };
+        Checkpoint::open(&golden.join("v1_untied_tp2pp2/out"), None, &stated, &Silent)
+    };
+    let checkpoint = open(1003).unwrap();
+    let cut = Cut::even(Parallel::new(1, 1).unwrap(), Convention::V1);
+    let source = Source::Mcore(&checkpoint);
+    let request = to_mcore::Request { source, cut, dtype: Dtype::Bf16, tokenizer_model: None };
+    let dir = tempfile::tempdir().unwrap();
+    to_mcore::convert(&request, dir.path(), &Silent).unwrap();
+    assert!(found(dir.path()) == expected(&golden.join("v1_untied_tp1pp1")));
+    assert_eq!(open(1004).unwrap().shape.vocab_size, 1004);
+    let error = open(1005).unwrap_err();
+    assert!(error.chain().contains("holds 1004 rows of the embedding; `--true-vocab-size` is 1005"), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("give at most 1004")), "{error:?}");
 }

@@ -7,7 +7,8 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::lab::{self, program};
+use common::lab::{self, program, succeed, to_mcore};
+use common::parts::patch;
 use common::{small_shape, tensor_shapes};
 use serde_json::Value;
 
@@ -147,6 +148,21 @@ fn a_shard_without_weights_is_broken_only_beside_shards_that_have_some() {
     }
     let seen = lab.inspect(&["--verify"]);
     assert_eq!((&seen["complete"], &seen["parameters"]), (&true.into(), &Value::Null), "{seen}");
+}
+
+#[test]
+fn a_rank_that_lacks_a_layer_which_its_sibling_has_is_named() {
+    let lab = lab::Lab::new();
+    let save = lab.path("mcore");
+    succeed(&to_mcore(&lab.hf(), &save, "2", "1"));
+    let shard = save.join("iter_0000001/mp_rank_01").join(SHARD);
+    patch(&shard, |parts| parts.models[0].1.retain(|(name, _)| !name.starts_with("decoder.layers.3.")));
+    let seen = inspect(&save, &["--verify", "--tp", "2", "--pp", "1"]);
+    let said = problem(&seen);
+    assert!(said.contains("mp_rank_01/") && said.contains("does not hold the layers"), "{seen}");
+    let intact: Vec<bool> =
+        seen["shards"].as_array().unwrap().iter().map(|one| one["intact"].as_bool().unwrap()).collect();
+    assert_eq!((intact, &seen["load"]["possible"]), (vec![true, false], &false.into()), "{seen}");
 }
 
 #[test]

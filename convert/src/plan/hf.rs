@@ -115,7 +115,7 @@ struct At<'a> {
 impl At<'_> {
     fn blocks(&self, one: &Stored) -> Vec<Block<ShardTensor>> {
         let (s, ranks, size) = (self.s, 0..self.tp, u64::from(self.tp));
-        let name = format!("decoder.layers.{}.{}", self.place, one.row.mcore);
+        let name = mcore::layer_name(self.place, one.row);
         let source = |tp| ShardTensor { tp, pp: self.pp, chunk: self.chunk, name: name.clone() };
         match one.row.rule {
             Rule::Whole(_, width) => vec![Block::rows(source(0), 0, width.of(s), 1)],

@@ -117,15 +117,57 @@ impl Cut {
 pub fn shard(s: &ModelShape, cut: &Cut, stages: &Stages, tp: u32, pp: u32) -> Vec<Chunk> {
     let rank = Rank { s, cut, tp: u64::from(tp) };
     let held = stages.chunks(pp);
-    let (first, last) = (pp == 0, pp + 1 == cut.parallel.pp());
     (0..)
         .zip(held)
         .map(|(chunk, slots)| {
-            let ends =
-                Ends { first: first && chunk == 0, last: last && chunk as usize + 1 == held.len(), alone: first };
+            let ends = Ends::of(cut.parallel, pp, chunk, held.len());
             Chunk { key: chunk_key(chunk, held.len()), entries: rank.chunk(slots, ends) }
         })
         .collect()
+}
+
+/// A tensor's name and shape.
+pub type Named = (String, Vec<u64>);
+
+/// What each chunk of a shard of stage `pp` calls for, whose layers stand at the places of `taken`.
+///
+/// The vocabulary has all its rows: how many of them a rank has is the writer's
+/// choice. Nothing grows with the sizes, unlike a plan: a stranger states them.
+#[must_use]
+pub fn outline(s: &ModelShape, parallel: Parallel, pp: u32, taken: &[Vec<u64>]) -> Vec<Vec<Named>> {
+    let size = u64::from(parallel.tp());
+    let vocabulary = |name: &str| (name.to_owned(), vec![s.vocab_size, s.hidden_size]);
+    let chunk = |(chunk, places): (u32, &Vec<u64>)| {
+        let ends = Ends::of(parallel, pp, chunk, taken.len());
+        let mut held = Vec::new();
+        held.extend(ends.first.then(|| vocabulary(EMBEDDING)));
+        for place in places {
+            held.extend(rows(s).map(|row| (layer_name(*place, row), row_shape(s, row, size))));
+        }
+        held.extend(ends.last.then(|| (NORM.to_owned(), vec![s.hidden_size])));
+        held.extend(ends.head(s).map(|_| vocabulary(HEAD)));
+        held
+    };
+    (0..).zip(taken).map(chunk).collect()
+}
+
+/// The name of a layer's tensor in a shard.
+#[must_use]
+pub fn layer_name(place: u64, row: &Row) -> String {
+    format!("decoder.layers.{place}.{}", row.mcore)
+}
+
+/// The shape of a layer's tensor on each of `size` ranks.
+fn row_shape(s: &ModelShape, row: &Row, size: u64) -> Vec<u64> {
+    match row.rule {
+        Rule::Whole(_, width) => vec![width.of(s)],
+        Rule::Columns(_, width) => vec![s.hidden_size, width.of(s) / size],
+        Rule::Stacked(_, height) => vec![2 * (height.of(s) / size), s.hidden_size],
+        Rule::Interleaved(_, width) => {
+            let rows = s.num_query_groups / size * group_rows(s).iter().map(|(_, rows)| rows).sum::<u64>();
+            if matches!(width, Width::One) { vec![rows] } else { vec![rows, width.of(s)] }
+        }
+    }
 }
 
 /// Which ends of the model a chunk has.
@@ -135,6 +177,20 @@ struct Ends {
     last: bool,
     /// Whether the last stage is the first one too.
     alone: bool,
+}
+
+impl Ends {
+    fn of(parallel: Parallel, pp: u32, chunk: u32, chunks: usize) -> Self {
+        let (first, last) = (pp == 0, pp + 1 == parallel.pp());
+        Self { first: first && chunk == 0, last: last && chunk as usize + 1 == chunks, alone: first }
+    }
+
+    /// What the output layer is made of, where there is one.
+    fn head(self, s: &ModelShape) -> Option<&'static str> {
+        // A tied model's last stage keeps a copy of the embedding that lives on the first.
+        let source = if s.tied { hf::EMBEDDING } else { hf::HEAD };
+        (self.last && !(s.tied && self.alone)).then_some(source)
+    }
 }
 
 struct Rank<'a> {
@@ -156,12 +212,7 @@ impl Rank<'_> {
         }
         if ends.last {
             entries.push(whole(NORM.to_owned(), hf::NORM.to_owned(), self.s.hidden_size));
-            if !self.s.tied {
-                entries.push(self.vocabulary(HEAD, hf::HEAD));
-            } else if !ends.alone {
-                // A tied model's last stage keeps a copy of the embedding that lives on the first.
-                entries.push(self.vocabulary(HEAD, hf::EMBEDDING));
-            }
+            entries.extend(ends.head(self.s).map(|source| self.vocabulary(HEAD, source)));
             if self.cut.convention == Convention::V1 {
                 entries.push(Entry::ExtraState("output_layer._extra_state".to_owned()));
             }
@@ -189,17 +240,17 @@ impl Rank<'_> {
     fn tensor(&self, row: &Row, l: u64, place: u64) -> Tensor<String> {
         let (s, size) = (self.s, u64::from(self.cut.parallel.tp()));
         let h = s.hidden_size;
-        let (shape, blocks) = match row.rule {
-            Rule::Whole(source, width) => (vec![width.of(s)], vec![Block::rows(layer(l, source), 0, width.of(s), 1)]),
+        let blocks = match row.rule {
+            Rule::Whole(source, width) => vec![Block::rows(layer(l, source), 0, width.of(s), 1)],
             Rule::Columns(source, width) => {
                 let width = width.of(s) / size;
                 let parts = vec![Part { source: layer(l, source), first: self.tp * width, width }];
-                (vec![h, width], vec![Block { row: 0, rows: h, times: 1, parts }])
+                vec![Block { row: 0, rows: h, times: 1, parts }]
             }
             Rule::Stacked(sources, height) => {
                 let share = height.of(s) / size;
                 let block = |source| Block::rows(layer(l, source), self.tp * share, share, h);
-                (vec![2 * share, h], sources.into_iter().map(block).collect())
+                sources.into_iter().map(block).collect()
             }
             Rule::Interleaved(sources, width) => {
                 let groups = s.num_query_groups / size;
@@ -210,12 +261,10 @@ impl Rank<'_> {
                     };
                     sources.into_iter().zip(of_group).map(of)
                 });
-                let rows = groups * of_group.iter().map(|(_, rows)| rows).sum::<u64>();
-                let shape = if matches!(width, Width::One) { vec![rows] } else { vec![rows, width.of(s)] };
-                (shape, blocks.collect())
+                blocks.collect()
             }
         };
-        Tensor { name: format!("decoder.layers.{place}.{}", row.mcore), shape, blocks }
+        Tensor { name: layer_name(place, row), shape: row_shape(s, row, size), blocks }
     }
 
     /// A rank's rows of the vocabulary; rows beyond the model's replicate its last.

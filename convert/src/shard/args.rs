@@ -25,21 +25,34 @@ pub enum Plain {
     Other,
 }
 
+/// Most attributes of `args`; the reference writes about 700.
+const MOST_ATTRIBUTES: usize = 4096;
+
+/// Most bytes of a name or str that is kept, and most items of a list: each may stand under every name at no cost to
+/// whoever wrote the file.
+const LONGEST: usize = 4096;
+
+/// The one attribute whose list is of interest.
+const LISTED: &str = "noop_layers";
+
 /// The attributes of a shard's `args`, by name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Args(BTreeMap<String, Plain>);
 
 impl Args {
-    /// Reads an `argparse.Namespace` or a plain dict.
+    /// Reads an `argparse.Namespace` or a plain dict; `None` where it has too many attributes.
     #[must_use]
-    pub fn read(pickle: &Pickle<'_>, id: Id) -> Self {
+    pub fn read(pickle: &Pickle<'_>, id: Id) -> Option<Self> {
         let pairs = pickle.pairs(id).unwrap_or_default();
-        Self(
-            pairs
-                .into_iter()
-                .filter_map(|(key, value)| Some((pickle.str(key)?.to_owned(), plain(pickle, value))))
-                .collect(),
-        )
+        let mut all = BTreeMap::new();
+        for (key, value) in pairs {
+            let Some(name) = pickle.str(key).filter(|name| name.len() <= LONGEST) else { continue };
+            all.insert(name.to_owned(), plain(pickle, name, value));
+            if all.len() > MOST_ATTRIBUTES {
+                return None;
+            }
+        }
+        Some(Self(all))
     }
 
     /// The attribute, or None where absent.
@@ -95,14 +108,17 @@ impl Args {
     }
 }
 
-fn plain(pickle: &Pickle<'_>, id: Id) -> Plain {
-    let counts = |items: &[Id]| items.iter().map(|item| pickle.count(*item)).collect::<Option<Vec<u64>>>();
+fn plain(pickle: &Pickle<'_>, name: &str, id: Id) -> Plain {
+    let counts = |items: &[Id]| -> Option<Vec<u64>> {
+        let wanted = name == LISTED && items.len() <= LONGEST;
+        wanted.then(|| items.iter().map(|item| pickle.count(*item)).collect())?
+    };
     match pickle.get(id) {
         Value::None => Plain::None,
         Value::Bool(b) => Plain::Bool(*b),
         Value::Int(n) => Plain::Int(*n),
         Value::Float(f) => Plain::Float(*f),
-        Value::Str(s) => Plain::Str((*s).to_owned()),
+        Value::Str(s) if s.len() <= LONGEST => Plain::Str((*s).to_owned()),
         Value::Tuple(items) | Value::List(items) => counts(items).map_or(Plain::Other, Plain::Counts),
         // A set, which protocol 2 writes as a call with a list.
         Value::Object { callable, args, .. } => {
@@ -110,7 +126,7 @@ fn plain(pickle: &Pickle<'_>, id: Id) -> Plain {
             let items = pickle.items(*args).and_then(|args| pickle.items(*args.first()?));
             items.filter(|_| set).and_then(counts).map_or(Plain::Other, Plain::Counts)
         }
-        Value::Opaque | Value::Dict(_) | Value::Global { .. } | Value::Persistent(_) => Plain::Other,
+        Value::Str(_) | Value::Opaque | Value::Dict(_) | Value::Global { .. } | Value::Persistent(_) => Plain::Other,
     }
 }
 

@@ -16,6 +16,21 @@ use crate::pickle::{Id, Pickle, Value};
 use crate::zip::Archive;
 use crate::zip::read::Entry;
 
+/// Most keys of the top dictionary, virtual stages among them.
+const MOST_KEYS: usize = 4096;
+
+/// Most entries of all `model` dictionaries together.
+const MOST_ENTRIES: usize = 1 << 17;
+
+/// Most bytes of a name; one str may stand in many places at no cost to whoever wrote the file.
+const LONGEST_NAME: usize = 256;
+
+/// Largest size of one side of a layout.
+const LARGEST_SIZE: u64 = 4096;
+
+/// The sizes of a layout as `args` name them.
+const SIZES: [&str; 2] = ["tensor_model_parallel_size", "pipeline_model_parallel_size"];
+
 /// A value of a `model` dictionary.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelEntry {
@@ -95,14 +110,31 @@ impl Shard {
         let pickle = Pickle::parse(&map.bytes()[entry.range.clone()])
             .map_err(|reason| bad(format!("has a malformed `data.pkl`: {reason}")))?;
         let top_pairs = pickle.pairs(pickle.root()).ok_or_else(|| bad("holds no dictionary".to_owned()))?;
-        let named: Vec<(&str, Id)> = top_pairs.iter().filter_map(|(k, v)| Some((pickle.str(*k)?, *v))).collect();
-        let args = named.iter().find(|(k, _)| *k == "args").map(|(_, id)| Args::read(&pickle, *id)).unwrap_or_default();
+        if top_pairs.len() > MOST_KEYS {
+            return Err(bad(format!("holds a dictionary of more than {MOST_KEYS} keys")));
+        }
+        let short = |key: Id| pickle.str(key).filter(|name| name.len() <= LONGEST_NAME);
+        let named: Vec<(&str, Id)> = top_pairs.iter().filter_map(|(k, v)| Some((short(*k)?, *v))).collect();
+        let args = named.iter().find(|(k, _)| *k == "args").map(|(_, id)| Args::read(&pickle, *id));
+        let args =
+            args.unwrap_or_else(|| Some(Args::default())).ok_or_else(|| bad("has too many `args`".to_owned()))?;
+        for name in SIZES {
+            if let Some(size) = args.count(name).filter(|size| *size > LARGEST_SIZE) {
+                return Err(bad(format!("states {name} = {size} in its `args`, more than {LARGEST_SIZE}")));
+            }
+        }
         let scalars = named.iter().map(|(k, v)| ((*k).to_owned(), scalar(pickle.get(*v)))).collect();
-        let mut models = Vec::new();
+        let (mut models, mut held) = (Vec::new(), 0);
         for (key, id) in &named {
             if key.strip_prefix("model").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit())) {
                 let pairs = pickle.pairs(*id).ok_or_else(|| bad(format!("has a `{key}` that is no dictionary")))?;
-                models.push(((*key).to_owned(), model_entries(&pickle, &pairs)));
+                held += pairs.len();
+                if held > MOST_ENTRIES {
+                    return Err(bad(format!("holds more than {MOST_ENTRIES} tensors")));
+                }
+                let entries = model_entries(&pickle, &pairs)
+                    .ok_or_else(|| bad(format!("names a tensor in more than {LONGEST_NAME} bytes")))?;
+                models.push(((*key).to_owned(), entries));
             }
         }
         sort_chunks(&mut models).ok_or_else(|| bad("holds no unbroken row of `model` dictionaries".to_owned()))?;
@@ -168,13 +200,22 @@ impl Shard {
     #[must_use]
     pub fn parallel(&self) -> Option<Parallel> {
         let size = |name: &str| self.args.count(name).and_then(|n| u32::try_from(n).ok());
-        Parallel::new(size("tensor_model_parallel_size")?, size("pipeline_model_parallel_size")?).ok()
+        let [tp, pp] = SIZES.map(size);
+        Parallel::new(tp?, pp?).ok()
     }
 
     /// Whether the state of a training run lies beside the weights.
     #[must_use]
     pub fn has_training_state(&self) -> bool {
         self.scalars.iter().any(|(key, _)| ["optimizer", "opt_param_scheduler", "rng_state"].contains(&key.as_str()))
+    }
+
+    /// Whether it is a conversion's: its `args` then say nothing of batches, which no training goes without.
+    #[must_use]
+    pub fn is_converted(&self) -> bool {
+        self.args.flag("no_save_optim") == Some(true)
+            && self.args.is_set("world_size")
+            && !self.args.is_set("micro_batch_size")
     }
 
     /// A tensor's elements.
@@ -291,17 +332,16 @@ fn scalar(value: &Value<'_>) -> Scalar {
     }
 }
 
-fn model_entries(pickle: &Pickle<'_>, pairs: &[(Id, Id)]) -> Vec<(String, ModelEntry)> {
-    pairs
-        .iter()
-        .filter_map(|(key, id)| {
-            let name = pickle.str(*key)?.to_owned();
-            let entry = match TensorRef::read(pickle, *id) {
-                Some(tensor) => ModelEntry::Tensor(tensor),
-                None if pickle.get(*id) == &Value::None => ModelEntry::None,
-                None => ModelEntry::Other,
-            };
-            Some((name, entry))
-        })
-        .collect()
+/// `None` where a name is too long.
+fn model_entries(pickle: &Pickle<'_>, pairs: &[(Id, Id)]) -> Option<Vec<(String, ModelEntry)>> {
+    let named = pairs.iter().filter_map(|(key, id)| Some((pickle.str(*key)?, *id)));
+    let entry = |(name, id): (&str, Id)| {
+        let entry = match TensorRef::read(pickle, id) {
+            Some(tensor) => ModelEntry::Tensor(tensor),
+            None if pickle.get(id) == &Value::None => ModelEntry::None,
+            None => ModelEntry::Other,
+        };
+        (name.len() <= LONGEST_NAME).then(|| (name.to_owned(), entry))
+    };
+    named.map(entry).collect()
 }

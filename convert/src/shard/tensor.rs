@@ -4,6 +4,9 @@ use model::Dtype;
 
 use crate::pickle::{Id, Pickle, Value};
 
+/// Most bytes of a storage's key or type; one str may stand in many places at no cost to whoever wrote the file.
+const LONGEST_NAME: usize = 64;
+
 /// A tensor's place in a storage.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorRef {
@@ -77,8 +80,12 @@ impl TensorRef {
         } else {
             pickle.str(kind)?.rsplit('.').next()?
         };
+        let key = pickle.str(key)?;
+        if key.len() > LONGEST_NAME || kind.len() > LONGEST_NAME {
+            return None;
+        }
         Some(Self {
-            key: pickle.str(key)?.to_owned(),
+            key: key.to_owned(),
             storage: kind.to_owned(),
             elements: pickle.count(elements)?,
             offset: pickle.count(offset)?,

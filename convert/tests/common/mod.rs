@@ -9,6 +9,7 @@
 )]
 
 pub(crate) mod lab;
+pub(crate) mod parts;
 
 use std::collections::BTreeMap;
 use std::fs;
