@@ -4,14 +4,17 @@
 //! the way back: an error in the plan that wrote them does not repeat itself here.
 
 use std::collections::HashMap;
+use std::path::Path;
 
 use model::Dtype;
 
+use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::matrix::{Cast, Matrix, emit};
 use crate::parallel::for_each;
 use crate::plan::hf::{self, ShardTensor};
-use crate::plan::mcore::{EMBEDDING, HEAD};
+use crate::plan::layer::{Rule, rows};
+use crate::plan::mcore::{EMBEDDING, HEAD, NORM, layer_name};
 use crate::plan::{Block, Tensor};
 use crate::progress::Report;
 use crate::safetensors::HfModel;
@@ -42,7 +45,7 @@ pub struct Equal {
 /// # Errors
 ///
 /// The first tensor that differs, has another type than it was to have, or is
-/// padded or copied unequally; and whatever reading meets.
+/// padded or copied unequally, also between ranks; and whatever reading meets.
 pub fn compare(
     source: Side<'_>,
     written: Side<'_>,
@@ -52,16 +55,15 @@ pub fn compare(
 ) -> Result<Equal> {
     let (a, b) = (Tensors::of(source), Tensors::of(written));
     if let Side::Mcore(checkpoint) = written {
-        check_copies(checkpoint, matches!(source, Side::Hf(_)))?;
+        check_copies(checkpoint)?;
     }
     let names: Vec<(String, Vec<u64>)> = hf::tensors(written.shape());
     let sizes = for_each(names.len(), &|i, stop| {
         stop.check()?;
         let (name, shape) = &names[i];
         let to = written.dtype(name, &b)?;
-        if let Some(wanted) = dtype
-            && wanted != to
-        {
+        let wanted = dtype.map_or_else(|| source.dtype(name, &a), Ok)?;
+        if wanted != to {
             return Err(differs(name, &format!("is {} instead of {}", to.flag(), wanted.flag())));
         }
         let (theirs, count) = a.digest(name, shape, Cast { via, to })?;
@@ -73,6 +75,19 @@ pub fn compare(
         Ok(written)
     })?;
     Ok(Equal { tensors: names.len(), bytes: sizes.iter().sum() })
+}
+
+/// Verifies what was just written to `path`; where that fails, its tracker no longer vouches for it.
+///
+/// # Errors
+///
+/// [`Error::Unverified`] with that of `verify`.
+pub fn vouch<T>(path: &Path, verify: impl FnOnce() -> Result<T>) -> Result<T> {
+    verify().map_err(|source| {
+        // Where even this fails, the sentence alone warns.
+        let _ = checkpoint::remove_tracker(path);
+        Error::Unverified { path: path.to_owned(), source: Box::new(source) }
+    })
 }
 
 fn differs(name: &str, how: &str) -> Error {
@@ -142,18 +157,23 @@ impl<'a> Tensors<'a> {
     }
 }
 
-/// The rows that no Hugging Face tensor has: padding, and a tied model's second copy.
-fn check_copies(checkpoint: &Checkpoint, replicated: bool) -> Result<()> {
+/// What no Hugging Face tensor has: padding, a tied model's second copy, and what every rank holds for itself.
+fn check_copies(checkpoint: &Checkpoint) -> Result<()> {
     if !checkpoint.tied_copies_agree()? {
         return Err(differs(HEAD, "does not equal the embedding that it is tied to"));
     }
-    if !replicated {
-        return Ok(());
-    }
-    let last_chunk = u32::try_from(checkpoint.held.stages.chunks_per_stage()).unwrap_or(1) - 1;
-    let last = checkpoint.held.parallel.pp() - 1;
-    let sides =
-        [(EMBEDDING, 0, 0, &checkpoint.held.embedding_rows), (HEAD, last, last_chunk, &checkpoint.held.head_rows)];
+    check_padding(checkpoint)?;
+    check_whole(checkpoint)
+}
+
+fn last_chunk(checkpoint: &Checkpoint) -> u32 {
+    u32::try_from(checkpoint.held.stages.chunks_per_stage()).unwrap_or(1).saturating_sub(1)
+}
+
+/// Rows beyond the vocabulary repeat its last.
+fn check_padding(checkpoint: &Checkpoint) -> Result<()> {
+    let (last, held) = (checkpoint.held.parallel.pp() - 1, &checkpoint.held);
+    let sides = [(EMBEDDING, 0, 0, &held.embedding_rows), (HEAD, last, last_chunk(checkpoint), &held.head_rows)];
     for (name, pp, chunk, rows) in sides {
         let at = |tp| ShardTensor { tp, pp, chunk, name: name.to_owned() };
         let (mut start, mut expected) = (0, None);
@@ -175,6 +195,30 @@ fn check_copies(checkpoint: &Checkpoint, replicated: bool) -> Result<()> {
                 }
             }
             start += held;
+        }
+    }
+    Ok(())
+}
+
+/// The way back reads what is not cut from the first rank alone; the others hold the same.
+fn check_whole(checkpoint: &Checkpoint) -> Result<()> {
+    let (last, held) = (checkpoint.held.parallel.pp() - 1, &checkpoint.held);
+    let mut all = vec![(last, last_chunk(checkpoint), NORM.to_owned())];
+    for l in 0..checkpoint.shape.num_layers {
+        let Some((pp, chunk, place)) = held.stages.place(l) else { continue };
+        let whole = rows(&checkpoint.shape).filter(|row| matches!(row.rule, Rule::Whole(..)));
+        all.extend(whole.map(|row| (pp, chunk, layer_name(place, row))));
+    }
+    for (pp, chunk, name) in all {
+        let at = |tp| checkpoint.matrix(&ShardTensor { tp, pp, chunk, name: name.clone() });
+        let first = at(0)?;
+        for tp in 1..held.parallel.tp() {
+            if !at(tp)?.same(&first) {
+                return Err(differs(
+                    &name,
+                    &format!("of stage {pp} is another on tensor-parallel rank {tp} than on 0"),
+                ));
+            }
         }
     }
     Ok(())

@@ -54,6 +54,15 @@ pub enum Error {
         /// The tensor, and how it differs.
         what: String,
     },
+    /// What was written failed its verification.
+    #[error("`{}` was written, but could not be verified: it must not be used", path.display())]
+    Unverified {
+        /// What must not be used.
+        path: PathBuf,
+        /// What the verification met.
+        #[source]
+        source: Box<Error>,
+    },
     /// A promise inside this crate was broken.
     #[error("internal error: {0}")]
     Internal(String),
@@ -93,7 +102,12 @@ impl Error {
             Self::Bad { hint, .. } | Self::Unsupported { hint, .. } | Self::Usage { hint, .. } => {
                 *hint = Some(text.into());
             }
-            Self::Io { .. } | Self::Layout(_) | Self::Differs { .. } | Self::Internal(_) | Self::Stopped => {}
+            Self::Io { .. }
+            | Self::Layout(_)
+            | Self::Differs { .. }
+            | Self::Unverified { .. }
+            | Self::Internal(_)
+            | Self::Stopped => {}
         }
         self
     }
@@ -112,6 +126,7 @@ impl Error {
             Self::Bad { hint, .. } | Self::Unsupported { hint, .. } | Self::Usage { hint, .. } => hint.clone(),
             Self::Layout(layout) => layout.hint(),
             Self::Differs { .. } => Some("a side changed meanwhile, or storage is faulty: convert again".to_owned()),
+            Self::Unverified { source, .. } => source.hint(),
             Self::Internal(_) => Some("please report this with the command line".to_owned()),
             Self::Stopped => None,
         }
