@@ -122,7 +122,9 @@ pub fn remove_tracker(dir: &Path) -> Result<()> {
 /// # Errors
 ///
 /// If its tracker names another iteration than the one to be written, or that
-/// one holds anything but weights, as a conversion leaves them.
+/// one holds anything but weights, as a conversion leaves them. Of an iteration
+/// that training reached, weights alone may be all that a run saved: there
+/// every shard must be a conversion's.
 pub fn refuse_foreign(dir: &Path, written: u64) -> Result<()> {
     let hint = "choose another output directory, or move the old one away";
     if dir.exists() && !dir.is_dir() {
@@ -151,10 +153,15 @@ pub fn refuse_foreign(dir: &Path, written: u64) -> Result<()> {
                 );
             }
             // What cannot be read is no state that could be lost.
-            if name == shard::FILE && Shard::open(&file.path()).is_ok_and(|shard| shard.has_training_state()) {
+            let Some(shard) = (name == shard::FILE).then(|| Shard::open(&file.path()).ok()).flatten() else { continue };
+            if shard.has_training_state() {
                 return Err(
                     Error::bad(file.path(), "would be replaced, but holds a training run's state").with_hint(hint)
                 );
+            }
+            if written > CONVERTED && !shard.is_converted() {
+                return Err(Error::bad(file.path(), "would be replaced, but may hold what a training run saved")
+                    .with_hint(hint));
             }
         }
     }

@@ -51,7 +51,8 @@ pub(crate) struct Convert {
     /// Directory to read. For `mg`: the one that holds `iter_…` and the tracker.
     #[arg(long, required = true, value_name = "DIR")]
     load_dir: Option<PathBuf>,
-    /// Directory to write. For `hf`: the original model's, which gets `mg2hf/`.
+    /// Directory to write. For `hf`: the original model's, which gets `mg2hf/`. For `mg`: an iteration beyond 1 that is
+    /// there is replaced only if all its shards are a conversion's.
     #[arg(long, value_name = "DIR")]
     save_dir: Option<PathBuf>,
     /// Tensor-parallel size.
@@ -105,15 +106,15 @@ pub(crate) struct Convert {
     /// From `mg`: where config and tokenizer come from, instead of `--save-dir`; for `mg`, which model it is.
     #[arg(long, value_name = "DIR")]
     hf_dir: Option<PathBuf>,
-    /// From `mg` to `mg`: rows of the vocabulary without padding [default: as the shards state it].
+    /// From `mg` to `mg`: rows of the vocabulary without padding [default: as `--hf-dir` or the shards state it].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1 << 31))]
     true_vocab_size: Option<u64>,
     /// For `hf`: pass all weights through half precision, as the reference's scripts do; it loses bits.
     #[arg(long)]
     emulate_fp16: bool,
-    /// For `hf`: most bytes of weights in one file.
-    #[arg(long, default_value_t = SHARD_BYTES, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
-    max_shard_size: u64,
+    /// For `hf`: most bytes of weights in one file [default: 5000000000].
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    max_shard_size: Option<u64>,
     /// Read both sides again afterwards and compare every weight.
     #[arg(long)]
     verify: bool,
@@ -289,7 +290,7 @@ impl Convert {
         let dtype = self.params_dtype.map(dtype);
         let way = match (self.load_model_type, self.save_model_type) {
             (Some(Side::Hf), Some(Side::Mg)) => {
-                self.refuse("--save-model-type hf", &[("--emulate-fp16", self.emulate_fp16)])?;
+                self.refuse_model_flags()?;
                 let from = [
                     ("--iteration", self.iteration.is_some()),
                     ("--hf-dir", self.hf_dir.is_some()),
@@ -300,7 +301,10 @@ impl Convert {
                 Way::HfToMcore { goal, cut, tokenizer_model: self.tokenizer_model }
             }
             (Some(Side::Mg), Some(Side::Mg)) => {
-                self.refuse("--save-model-type hf", &[("--emulate-fp16", self.emulate_fp16)])?;
+                self.refuse_model_flags()?;
+                if self.hf_dir.is_some() && self.true_vocab_size.is_some() {
+                    return Err(Error::usage("`--hf-dir` states the vocabulary, too").with_hint("give one of the two"));
+                }
                 let (goal, cut) = (self.goal()?, self.cut()?);
                 let from = From { iteration: self.iteration(), hf_dir: self.hf_dir, vocabulary: self.true_vocab_size };
                 Way::McoreToMcore { goal, cut, tokenizer_model: self.tokenizer_model, from }
@@ -319,6 +323,11 @@ impl Convert {
             Some((flag, _)) => Err(Error::usage(format!("`{flag}` only has a meaning with `{other}`"))),
             None => Ok(()),
         }
+    }
+
+    fn refuse_model_flags(&self) -> Result<()> {
+        let flags = [("--emulate-fp16", self.emulate_fp16), ("--max-shard-size", self.max_shard_size.is_some())];
+        self.refuse("--save-model-type hf", &flags)
     }
 
     fn iteration(&self) -> Option<u64> {
@@ -408,7 +417,7 @@ impl Convert {
             out,
             dtype: self.params_dtype.map(dtype),
             emulate_fp16: self.emulate_fp16,
-            file_bytes: self.max_shard_size,
+            file_bytes: self.max_shard_size.unwrap_or(SHARD_BYTES),
         };
         Ok(Way::McoreToHf(request, idle))
     }
@@ -533,6 +542,7 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+        assert!(Cli::command().render_long_help().to_string().contains(&format!("[default: {SHARD_BYTES}]")));
         let own: Vec<String> =
             Cli::command().get_arguments().filter_map(|a| Some(format!("--{}", a.get_long()?))).collect();
         assert!(REFUSED.iter().all(|flag| !own.contains(&(*flag).to_owned())));

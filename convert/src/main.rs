@@ -5,12 +5,12 @@ mod cli;
 mod terminal;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
-use convert::compare::{Equal, Side, compare};
+use convert::compare::{Equal, Side, compare, vouch};
 use convert::config::{Config, read_bounded};
 use convert::plan::mcore::Convention;
 use convert::progress::Report;
@@ -124,10 +124,13 @@ fn conversion(task: Task, terminal: &Terminal) -> Result<Vec<Written>> {
             let request = to_mcore::Request { source: Source::Hf(&model), cut, dtype, tokenizer_model };
             let (written, made) = shards(&request, goal, terminal)?;
             if let Some(save_dir) = made.filter(|_| verify) {
-                let source = HfModel::open(&load_dir)?;
-                let expected = Expected::Of(source.shape(), &load_dir);
-                let made = Checkpoint::open(&save_dir, None, &expected, terminal)?;
-                verified(compare(Side::Hf(&source), Side::Mcore(&made), Some(dtype), None, terminal)?, terminal);
+                let equal = vouch(&save_dir, || {
+                    let source = HfModel::open(&load_dir)?;
+                    let expected = Expected::Of(source.shape(), &load_dir);
+                    let made = Checkpoint::open(&save_dir, None, &expected, terminal)?;
+                    compare(Side::Hf(&source), Side::Mcore(&made), Some(dtype), None, terminal)
+                })?;
+                verified(equal, terminal);
             }
             Ok(written)
         }
@@ -141,14 +144,20 @@ fn conversion(task: Task, terminal: &Terminal) -> Result<Vec<Written>> {
                 _ => Expected::Stated { vocabulary: from.vocabulary },
             };
             let checkpoint = Checkpoint::open(&load_dir, from.iteration, &expected, terminal)?;
+            if add_qkv_bias && !checkpoint.shape.qkv_bias {
+                return Err(no_qkv_bias(&load_dir, "its shards have no biases on q, k and v"));
+            }
             let dtype = dtype.map_or_else(|| checkpoint.only_dtype(), Ok)?;
             let request = to_mcore::Request { source: Source::Mcore(&checkpoint), cut, dtype, tokenizer_model };
             let (written, made) = shards(&request, goal, terminal)?;
             if let Some(save_dir) = made.filter(|_| verify) {
-                let source = Checkpoint::open(&load_dir, from.iteration, &expected, terminal)?;
-                let same = Expected::Of(&source.shape, &load_dir);
-                let made = Checkpoint::open(&save_dir, None, &same, terminal)?;
-                verified(compare(Side::Mcore(&source), Side::Mcore(&made), Some(dtype), None, terminal)?, terminal);
+                let equal = vouch(&save_dir, || {
+                    let source = Checkpoint::open(&load_dir, from.iteration, &expected, terminal)?;
+                    let same = Expected::Of(&source.shape, &load_dir);
+                    let made = Checkpoint::open(&save_dir, None, &same, terminal)?;
+                    compare(Side::Mcore(&source), Side::Mcore(&made), Some(dtype), None, terminal)
+                })?;
+                verified(equal, terminal);
             }
             Ok(written)
         }
@@ -160,11 +169,14 @@ fn conversion(task: Task, terminal: &Terminal) -> Result<Vec<Written>> {
             }
             let written = to_hf::convert(&request, terminal)?;
             if verify {
-                let made = HfModel::open(&request.out)?;
-                let expected = Expected::Of(made.shape(), &request.out);
-                let source = Checkpoint::open(&load_dir, request.iteration, &expected, terminal)?;
-                let (dtype, via) = request.types(&config);
-                verified(compare(Side::Mcore(&source), Side::Hf(&made), dtype, via, terminal)?, terminal);
+                let equal = vouch(&request.out, || {
+                    let made = HfModel::open(&request.out)?;
+                    let expected = Expected::Of(made.shape(), &request.out);
+                    let source = Checkpoint::open(&load_dir, request.iteration, &expected, terminal)?;
+                    let (dtype, via) = request.types(&config);
+                    compare(Side::Mcore(&source), Side::Hf(&made), dtype, via, terminal)
+                })?;
+                verified(equal, terminal);
             }
             Ok(written)
         }
@@ -196,12 +208,12 @@ fn check_qkv_bias(config: &Config, flag: bool) -> Result<()> {
     if !flag || config.shape.qkv_bias {
         return Ok(());
     }
-    Err(Error::usage(format!(
-        "`--add-qkv-bias` contradicts `{}`: model_type `{}` has no biases on q, k and v",
-        config.path.display(),
-        config.shape.model_type
-    ))
-    .with_hint("leave the flag out"))
+    let why = format!("model_type `{}` has no biases on q, k and v", config.shape.model_type);
+    Err(no_qkv_bias(&config.path, &why))
+}
+
+fn no_qkv_bias(path: &Path, why: &str) -> Error {
+    Error::usage(format!("`--add-qkv-bias` contradicts `{}`: {why}", path.display())).with_hint("leave the flag out")
 }
 
 #[derive(Deserialize)]

@@ -7,10 +7,10 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::lab::{Lab, program, run, stderr, stdout, to_mcore};
+use common::lab::{Lab, program, run, stderr, stdout, succeed, to_mcore};
+use common::parts::patch;
 use common::{small_shape, tree, write_model};
-use convert::pickle::write::Writer as Pickler;
-use convert::zip::Writer as Zipper;
+use convert::shard::args::Plain;
 
 #[test]
 fn publishing_refuses_wrong_shards_and_moves_nothing() {
@@ -70,6 +70,15 @@ fn publishing_refuses_wrong_shards_and_moves_nothing() {
         (output.status.code(), stderr(&output).lines().next().map(str::to_owned)),
         (Some(2), Some("error: shard 1,0 is missing".into()))
     );
+    // A stage of another run, with virtual stages.
+    let virtual_stages = lab.path("virtual");
+    let flags = ["--num-layers-per-virtual-pipeline-stage", "1"];
+    succeed(&[&to_mcore(&lab.hf(), &virtual_stages, "2", "2")[..], &flags].concat());
+    let [e, f] = ["mp_rank_00_001", "mp_rank_01_001"]
+        .map(|rank| virtual_stages.join("iter_0000001").join(rank).join("model_optim_rng.pt").display().to_string());
+    let output = publish([&a, &b, &e, &f]);
+    assert!(stderr(&output).contains("whose stages have different numbers of virtual stages"), "{}", stderr(&output));
+    assert!(!save.exists() && Path::new(&e).exists());
     let training = lab.path("training");
     fs::create_dir(&training).unwrap();
     fs::write(training.join("latest_checkpointed_iteration.txt"), "20").unwrap();
@@ -183,6 +192,7 @@ fn wrong_command_lines_end_with_code_2_and_name_the_nearest() {
             "num_layers_per_virtual_pipeline_stage 2 does not cut a stage's 2 layers into several chunks",
         ),
         (&["--emulate-fp16"], "`--emulate-fp16` only has a meaning with `--save-model-type hf`"),
+        (&["--max-shard-size", "9"], "`--max-shard-size` only has a meaning with `--save-model-type hf`"),
         (&["--verify", "--only-shard", "0,0", "--out", "x"], "`--verify` compares a whole checkpoint"),
         (&["--convention", "v2", "--make-vocab-size-divisible-by", "8"], "and convention v2 does not pad"),
         (&["--target-expert-parallel-size", "2"], "`--target-expert-parallel-size` is not supported yet"),
@@ -208,6 +218,78 @@ fn wrong_command_lines_end_with_code_2_and_name_the_nearest() {
     let output = program().args(&base).args(["--spec", "x", "--progress", "json"]).output().unwrap();
     let record: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!((output.status.code(), record["type"].as_str()), (Some(2), Some("error")));
+}
+
+/// Flags of a second cut, which would otherwise go unheard.
+#[test]
+fn what_contradicts_the_shards_is_refused() {
+    let lab = Lab::new();
+    let llama = lab.path("llama");
+    write_model(&llama, &model::ModelShape { model_type: "llama".into(), qkv_bias: false, ..small_shape() }, 1, 1);
+    let (plain, biased, save) = (lab.path("plain"), lab.convert(), lab.path("out"));
+    let first = to_mcore(&llama, &plain, "2", "1");
+    succeed(&first.into_iter().filter(|word| *word != "--add-qkv-bias").collect::<Vec<_>>());
+    let hf = lab.hf();
+    let hf = hf.to_str().unwrap();
+    let table: [(&Path, &[&str], i32, &str, &str); 5] = [
+        (&plain, &["--add-qkv-bias"], 2, "its shards have no biases on q, k and v", "leave the flag out"),
+        (&biased, &["--max-shard-size", "9"], 2, "`--max-shard-size` only has a meaning with", ""),
+        (&biased, &["--emulate-fp16"], 2, "`--emulate-fp16` only has a meaning with", ""),
+        (&biased, &["--true-vocab-size", "39"], 1, "holds 38 rows of the embedding", "give at most 38"),
+        (
+            &biased,
+            &["--true-vocab-size", "37", "--hf-dir", hf],
+            2,
+            "`--hf-dir` states the vocabulary",
+            "one of the two",
+        ),
+    ];
+    for (load, extra, code, sentence, hint) in table {
+        let way = ["--load-model-type", "mg", "--save-model-type", "mg", "--save-dir", save.to_str().unwrap()];
+        let output = run(&[&way[..], &["--load-dir", load.to_str().unwrap()], extra].concat());
+        assert_eq!(output.status.code(), Some(code), "{extra:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains(sentence) && stderr(&output).contains(hint), "{}", stderr(&output));
+        assert!(!save.exists());
+    }
+}
+
+#[test]
+fn what_training_saved_is_not_replaced_by_another_cut_of_its_iteration() {
+    let lab = Lab::new();
+    let trained = |name: &str, batch: bool| {
+        let save = lab.path(name);
+        succeed(&to_mcore(&lab.hf(), &save, "1", "1"));
+        patch(&save.join("iter_0000001/mp_rank_00/model_optim_rng.pt"), |parts| {
+            parts.iteration = 7;
+            if batch {
+                parts.set("micro_batch_size", Plain::Int(1));
+            }
+        });
+        fs::rename(save.join("iter_0000001"), save.join("iter_0000007")).unwrap();
+        fs::write(save.join("latest_checkpointed_iteration.txt"), "7").unwrap();
+        save
+    };
+    let (source, other) = (trained("source", true), trained("other", true));
+    let cut = |save: &Path| {
+        let way = ["--load-model-type", "mg", "--save-model-type", "mg", "--target-tensor-parallel-size", "2"];
+        run(&[&way[..], &["--load-dir", source.to_str().unwrap(), "--save-dir", save.to_str().unwrap()]].concat())
+    };
+    let before = fs::read(other.join("iter_0000007/mp_rank_00/model_optim_rng.pt")).unwrap();
+    for tracked in [true, false] {
+        let output = cut(&other);
+        assert_eq!(output.status.code(), Some(1), "tracked: {tracked}");
+        assert!(stderr(&output).contains("may hold what a training run saved"), "{}", stderr(&output));
+        assert!(before == fs::read(other.join("iter_0000007/mp_rank_00/model_optim_rng.pt")).unwrap());
+        let _ = fs::remove_file(other.join("latest_checkpointed_iteration.txt"));
+    }
+    // A conversion's own result is, as after one that was killed before its tracker.
+    let own = lab.path("own");
+    for _ in 0..2 {
+        let output = cut(&own);
+        assert!(output.status.success(), "{}", stderr(&output));
+        fs::remove_file(own.join("latest_checkpointed_iteration.txt")).unwrap();
+    }
+    assert!(cut(&trained("converted", false)).status.success());
 }
 
 #[test]
@@ -290,60 +372,4 @@ fn checkpoints_that_are_not_whole_are_refused_with_the_reason() {
     check(&mcore, "iter_0000005", "");
     fs::write(mcore.join("latest_checkpointed_iteration.txt"), "1").unwrap();
     assert!(export(&mcore).status.success());
-}
-
-/// Pickles made to exhaust or to execute: a sentence, quickly, and little memory.
-#[test]
-fn hostile_pickles_are_refused() {
-    let lab = Lab::new();
-    let mcore = lab.convert();
-    let shard = mcore.join("iter_0000001/mp_rank_00_000/model_optim_rng.pt");
-    let deep = [b"\x80\x02".to_vec(), vec![b'('; 4 << 20], b".".to_vec()].concat();
-    let long = [b"\x80\x02".to_vec(), b"}0".repeat(4 << 20), b".".to_vec()].concat();
-    let call = b"\x80\x02cposix\nsystem\nX\x0b\x00\x00\x00touch owned\x85R.".to_vec();
-    let huge = {
-        let mut p = Pickler::default();
-        p.empty_dict().mark().str("model").empty_dict().mark().str("embedding.word_embeddings.weight");
-        p.global("torch._utils", "_rebuild_tensor_v2").mark();
-        p.mark()
-            .str("storage")
-            .global("torch", "BFloat16Storage")
-            .str("0")
-            .str("cpu")
-            .count(1 << 62)
-            .tuple()
-            .persistent();
-        p.count(1 << 61).counts(&[1 << 31, 1 << 31]).counts(&[1 << 62, 1 << 62]).bool(false).none().tuple().reduce();
-        p.set_items().set_items();
-        p.finish()
-    };
-    for (pickle, expected) in [
-        (deep, "too deep"),
-        (long, "more than 2097152 values"),
-        (call, "holds no `model`"),
-        (huge, "its storage has 4 bytes"),
-        (b"\x80\x02}.".to_vec(), "holds no `model`"),
-        (vec![], "the pickle ends too early"),
-    ] {
-        let mut zip = Zipper::new(Vec::new());
-        zip.entry("model_optim_rng/data.pkl", &pickle).unwrap();
-        zip.entry("model_optim_rng/data/0", &[0; 4]).unwrap();
-        fs::write(&shard, zip.finish().unwrap()).unwrap();
-        let out = lab.path("export");
-        let output = run(&[
-            "--load-model-type",
-            "mg",
-            "--save-model-type",
-            "hf",
-            "--load-dir",
-            mcore.to_str().unwrap(),
-            "--hf-dir",
-            lab.hf().to_str().unwrap(),
-            "--out",
-            out.to_str().unwrap(),
-        ]);
-        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
-        assert!(stderr(&output).contains(expected), "{} lacks {expected}", stderr(&output));
-        assert!(!out.exists());
-    }
 }
