@@ -62,6 +62,8 @@ fn io_hint(kind: ErrorKind) -> Option<&'static str> {
         Some("look at the owner and the mode of the path and its directory")
     } else if kind == ErrorKind::ReadOnlyFilesystem {
         Some("choose an output prefix on a writable file system")
+    } else if kind == ErrorKind::NotFound {
+        Some("check the path; a `.bin` and `.idx` pair is named by its prefix, without the ending")
     } else {
         None
     }

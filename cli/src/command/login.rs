@@ -44,7 +44,8 @@ pub(crate) async fn run(args: &LoginArgs, state_dir: Option<&Path>) -> Result<()
         return Err(failure.hint("it is https://HOST:PORT"));
     }
     let context = Context { endpoint: controller.to_owned(), identity };
-    let mut client = Client::of(&context)?;
+    let mut client = Client::of(&context)
+        .map_err(|failure| failure.hint("`--identity` names the directory of your ca.pem, cert.pem and key.pem"))?;
     let asked = client.cluster.status(v1::StatusRequest {});
     let Ok(answer) = tokio::time::timeout(PATIENCE, asked).await else {
         let message = format!("{} has not answered within {} s", one_line(controller), PATIENCE.as_secs());
