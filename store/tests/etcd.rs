@@ -250,7 +250,10 @@ async fn a_full_etcd_is_told_of_and_emptied_of_its_history() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_etcd_that_is_full_of_what_is_remembered_is_emptied_once_and_says_what_it_needs() {
     let Some(cluster) = Cluster::start(1, &["--quota-backend-bytes", "12000000"]) else { return };
-    let mut kept = Kept::new(&cluster, "https://a", |config| config.look_every = Duration::from_millis(50));
+    let often = |config: &mut Config| {
+        (config.look_every, config.lease) = (Duration::from_millis(50), Duration::from_secs(60));
+    };
+    let mut kept = Kept::new(&cluster, "https://a", often);
     let epoch = kept.store.campaign().await.unwrap();
     let told = |sight: &Sight| sight.alarms.iter().any(|alarm| alarm.hint.contains("--quota-backend-bytes"));
     let mut sight = kept.sight.clone();
@@ -275,8 +278,9 @@ async fn an_etcd_that_is_full_of_what_is_remembered_is_emptied_once_and_says_wha
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_taken_over_elsewhere_is_led_by_nobody_until_something_takes_its_place() {
     let Some(cluster) = Cluster::start(1, &[]) else { return };
-    let mut store = Kept::new(&cluster, "https://a", |_| ()).store;
-    let mut other = Kept::new(&cluster, "https://b", |_| ()).store;
+    let long = |config: &mut Config| config.lease = Duration::from_secs(60);
+    let (mut store, mut other) = (Kept::new(&cluster, "https://a", long), Kept::new(&cluster, "https://b", long));
+    let (store, other) = (&mut store.store, &mut other.store);
     let epoch = store.campaign().await.unwrap();
     store.commit(epoch, put(1, "x", "old")).await.unwrap();
     store.move_away(epoch).await.unwrap();
@@ -286,12 +290,12 @@ async fn what_was_taken_over_elsewhere_is_led_by_nobody_until_something_takes_it
         assert_eq!(refused.kind(), Kind::Moved, "{refused:?}");
         assert!(refused.hint().unwrap().contains("migrate --to etcd"));
     };
-    refused(&mut other).await;
+    refused(other).await;
     // Whoever wants to put something in its place, and did not come to that.
     let begun = other.begin(0).await.unwrap();
     assert!(begun > epoch);
     other.resign().await;
-    refused(&mut store).await;
+    refused(store).await;
     let begun = store.begin(epoch.incarnation + 1).await.unwrap();
     store.commit(begun, put(1, "x", "new")).await.unwrap();
     store.resign().await;
