@@ -1,6 +1,8 @@
 //! Decide, save, act: one commit for many, and what a failing store may do.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 
 use controller::changes::Changes;
@@ -25,6 +27,8 @@ enum Fault {
     Lost,
     /// There was no room.
     Full,
+    /// It took longer than the lead lasted.
+    Slow,
     /// It was refused, and comes through just before the next one.
     Late(Kind),
 }
@@ -33,6 +37,7 @@ enum Fault {
 struct Faulty {
     inner: Memory,
     late: Arc<Mutex<Option<(Epoch, Batch)>>>,
+    over: Arc<AtomicBool>,
     faults: Arc<Mutex<VecDeque<Fault>>>,
     commits: Arc<Mutex<Vec<usize>>>,
 }
@@ -42,6 +47,7 @@ impl Faulty {
         Self {
             inner: Memory::new(),
             late: Arc::default(),
+            over: Arc::default(),
             faults: Arc::new(Mutex::new(faults.into_iter().collect())),
             commits: Arc::default(),
         }
@@ -50,6 +56,7 @@ impl Faulty {
 
 impl Store for Faulty {
     async fn campaign(&mut self) -> Result<Epoch, store::Error> {
+        self.over.store(false, Relaxed);
         self.inner.campaign().await
     }
 
@@ -74,6 +81,7 @@ impl Store for Faulty {
             }
             Some(Fault::Lost) => return Err(store::Error::new(Kind::Unknown, "the question was lost")),
             Some(Fault::Full) => return Err(store::Error::new(Kind::Full, "no room")),
+            Some(Fault::Slow) => self.over.store(true, Relaxed),
             Some(Fault::Late(kind)) => {
                 *self.late.lock().unwrap() = Some((epoch, batch));
                 return Err(store::Error::new(kind, "a member was silent, the next one refused"));
@@ -97,6 +105,10 @@ impl Store for Faulty {
 
     async fn last_batch(&mut self) -> Result<Option<(Epoch, u64)>, store::Error> {
         self.inner.last_batch().await
+    }
+
+    fn still_leads(&self) -> bool {
+        !self.over.load(Relaxed)
     }
 }
 
@@ -123,7 +135,11 @@ async fn accepted(handle: &Handle, name: &str) -> JobId {
 }
 
 async fn job_ids(handle: &Handle) -> BTreeSet<JobId> {
-    handle.read(|world| world.jobs.keys().cloned().collect()).await.unwrap()
+    job_ids_or_not(handle).await.unwrap()
+}
+
+async fn job_ids_or_not(handle: &Handle) -> Result<BTreeSet<JobId>, Error> {
+    handle.read(|world| world.jobs.keys().cloned().collect()).await
 }
 
 #[tokio::test]
@@ -263,6 +279,28 @@ async fn all_that_was_asked_in_the_turn_that_lost_the_lead_are_told_so() {
     for told in told.into_iter().chain([read.map(drop)]) {
         assert!(matches!(&told, Err(Error::Elsewhere { leader: Some(_) })), "{told:?}");
     }
+}
+
+#[tokio::test]
+async fn what_outlasts_the_lead_is_saved_but_nothing_is_read_any_more() {
+    let store = Faulty::new([Fault::Slow]);
+    let (_told, leader) = watch::channel(Some("https://other".to_owned()));
+    let (driver, handle) = open(store, Config { leader: Some(leader), ..Config::default() }).await;
+    let tasks = Tasks::new();
+    let mut epochs = handle.epochs();
+    tasks.spawn("driver", driver.run(tasks.stop_token()));
+    within(epochs.wait_for(|epoch| epoch.term > 0)).await.unwrap();
+    // One turn: both are asked before the driver looks.
+    let (saved, read) = within(async { tokio::join!(handle.step(submit("one")), job_ids_or_not(&handle)) }).await;
+    saved.unwrap();
+    assert!(matches!(&read, Err(Error::Elsewhere { leader: Some(_) })), "{read:?}");
+    let mut reads = within(job_ids_or_not(&handle)).await;
+    if reads.is_err() {
+        // What was asked before it led again.
+        within(epochs.wait_for(|epoch| epoch.term > 1)).await.unwrap();
+        reads = within(job_ids_or_not(&handle)).await;
+    }
+    assert_eq!(reads.unwrap().len(), 1);
 }
 
 #[tokio::test]

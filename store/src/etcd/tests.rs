@@ -113,3 +113,22 @@ async fn another_batch_of_the_same_lead_is_neither_this_one_nor_the_loss_of_the_
     assert_eq!(store.commit(epoch, second).await.unwrap_err().kind(), Kind::Unknown);
     assert!(store.load("").await.unwrap() == batch("a", 1).puts);
 }
+
+#[tokio::test]
+async fn who_lost_the_lead_does_not_know_what_became_of_a_batch_that_a_silent_member_took() {
+    let Some(cluster) = Cluster::start(1, &[]) else { return };
+    let (mut first, mut second) = (kept(config(&cluster)), kept(config(&cluster)));
+    let epoch = first.campaign().await.unwrap();
+    // It has not heard of that yet.
+    let lease = first.shared.lease().unwrap().id;
+    second.client.revoke(lease, Duration::from_secs(10)).await.unwrap();
+    second.campaign().await.unwrap();
+    let listening = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}", listening.local_addr().unwrap());
+    for (before, kind) in [(vec![silent], Kind::Unknown), (Vec::new(), Kind::Fenced)] {
+        let endpoints = [before, cluster.endpoints()].concat();
+        first.client = Arc::new(Client::new(&Config { endpoints, ..config(&cluster) }).unwrap());
+        let refused = first.commit(epoch, batch("a", 1)).await.unwrap_err();
+        assert_eq!(refused.kind(), kind, "{refused:?}");
+    }
+}
