@@ -97,16 +97,24 @@ impl Work<'_> {
     }
 
     /// Takes back what stands in the way of a task without slots: what was sent
-    /// ahead of jobs that are served after it.
+    /// ahead of jobs that are served after it. A node without a queue has room for as many tasks as it
+    /// runs at once, so as many nodes are asked as the waiting tasks of the stage can fill.
     pub(crate) fn make_way(&mut self, place: &Place) {
         let (Some(job), Some(task)) = (self.job(place), self.task(place)) else { return };
-        let (mine, pinned) = (turn(job), task.shape.pinned.clone());
-        let nodes: Vec<NodeId> = match pinned {
-            Some(node) => Vec::from_iter(Some(node).filter(|node| self.is_ahead(node))),
-            None => self.world.index.loads().map(|(node, _)| node.clone()).filter(|node| self.is_ahead(node)).collect(),
-        };
+        let (mine, pinned, lone) = (turn(job), task.shape.pinned.clone(), task.shape.nodes <= 1);
+        let waiting = self.world.index.tally(&place.job, place.stage).map_or(1, |tally| tally.waiting.len());
+        let at_once = usize::try_from(self.world.policy.engine_tasks_per_node).unwrap_or(usize::MAX);
+        let enough = if lone { waiting.div_ceil(at_once.max(1)) } else { usize::MAX };
+        let open = self.world.nodes.values().filter(|view| view.takes_work()).map(|view| &view.record.id);
+        let of_use = open.filter(|node| pinned.as_ref().is_none_or(|pinned| pinned == *node));
+        let nodes: Vec<NodeId> = of_use.filter(|node| self.is_ahead(node)).cloned().collect();
+        let mut asked = 0;
         for node in nodes {
+            if asked == enough {
+                return;
+            }
             let places: Vec<Place> = self.unbegun(&node).filter(|place| self.is_after(place, &mine)).cloned().collect();
+            asked += usize::from(!places.is_empty());
             places.iter().for_each(|place| self.recall(place, &node));
         }
     }

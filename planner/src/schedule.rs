@@ -16,7 +16,7 @@ use crate::phase;
 use crate::place::{self, Chosen};
 use crate::step::{Work, is_gang};
 use crate::text;
-use crate::world::World;
+use crate::world::{NodeView, World};
 
 /// What one pass over the queue has learnt.
 #[derive(Default)]
@@ -113,7 +113,8 @@ impl Work<'_> {
                 pass.kept = holders;
             }
         }
-        if per_node == 0 {
+        // What waits for a node that is down or set aside has no use for the room of others.
+        if per_node == 0 && could_take(self.world, &shape) {
             self.make_way(place);
             pass.waits = true;
         }
@@ -203,6 +204,13 @@ fn could_hold(world: &World, device: DeviceKind, shape: &TaskShape) -> BTreeSet<
         .filter(|id| shape.pinned.as_ref().is_none_or(|pinned| pinned == id))
         .collect();
     if u32::try_from(nodes.len()).is_ok_and(|found| found < shape.nodes) { BTreeSet::new() } else { nodes }
+}
+
+/// Whether enough nodes take work for a task without slots, had they room.
+fn could_take(world: &World, shape: &TaskShape) -> bool {
+    let takes = |view: &&NodeView| shape.pinned.as_ref().is_none_or(|pinned| *pinned == view.record.id);
+    let open = world.nodes.values().filter(|view| view.takes_work()).filter(takes).count();
+    u32::try_from(open).is_ok_and(|open| open >= shape.nodes)
 }
 
 /// Iteration that a new attempt resumes from, and a newer complete one that it
