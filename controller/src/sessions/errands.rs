@@ -59,7 +59,9 @@ impl Errands {
     /// Asks through the sessions of `agents`.
     #[must_use]
     pub fn new(agents: Arc<Registry>) -> Self {
-        Self { agents, next: Arc::default(), open: Arc::default() }
+        // An agent may still answer what an earlier controller asked: no number is ever given twice.
+        let next = Arc::new(AtomicU64::new(rand::random::<u64>() >> 1));
+        Self { agents, next, open: Arc::default() }
     }
 
     /// Whether the node's agent is connected.
@@ -149,5 +151,11 @@ mod tests {
         errands.give_up(&ours, 7);
         assert_eq!(asking.await.unwrap_err(), ErrandFailed::NoAnswer(ours));
         assert!(errands.open.is_empty());
+    }
+
+    #[test]
+    fn an_earlier_controller_s_errand_has_another_number() {
+        let numbers = [(); 2].map(|()| Errands::new(Arc::default()).next.load(Ordering::Relaxed));
+        assert!(numbers[0].abs_diff(numbers[1]) > 1 << 20, "{numbers:?}");
     }
 }
