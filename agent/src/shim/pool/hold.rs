@@ -160,13 +160,13 @@ impl Pool {
     /// Begins what there is room for. It is on record before it is started, so
     /// that whoever finds this shim dead does not start it again.
     fn begin(&mut self) -> io::Result<()> {
-        let mut batch = Vec::new();
-        while batch.len() < BATCH {
-            let room = |task: &Task| task.at_once == 0 || self.limited() + batch.len() < task.at_once as usize;
-            if !self.queue.front().is_some_and(room) {
-                break;
-            }
-            batch.extend(self.queue.pop_front());
+        let mut batch: Vec<Task> = Vec::new();
+        let mut limited = self.limited();
+        while batch.len() < BATCH
+            && let Some(task) = first_with_room(&mut self.queue, limited)
+        {
+            limited += usize::from(task.at_once > 0);
+            batch.push(task);
         }
         if batch.is_empty() {
             return Ok(());
@@ -309,6 +309,13 @@ impl Pool {
     }
 }
 
+/// Takes the first task that may run beside so many limited ones: one with a slot of its own does not
+/// wait behind those without.
+fn first_with_room(queue: &mut VecDeque<Task>, limited: usize) -> Option<Task> {
+    let room = |task: &Task| task.at_once == 0 || limited < usize::try_from(task.at_once).unwrap_or(usize::MAX);
+    queue.iter().position(room).and_then(|at| queue.remove(at))
+}
+
 fn begun_by(record: Record) -> Vec<String> {
     match record {
         Record::Begun(attempts) => attempts,
@@ -322,4 +329,24 @@ fn begun_by(record: Record) -> Vec<String> {
 fn fifo(path: &Path) -> io::Result<File> {
     let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
     Ok(File::from(open(path, flags, Mode::empty())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn a_task_with_a_slot_does_not_wait_behind_limited_ones() {
+        let tasks = [("a", 2), ("b", 2), ("slot", 0), ("c", 2)];
+        let task =
+            |(name, at_once): (&str, u32)| Task { attempt: name.into(), shared: 0, env: BTreeMap::new(), at_once };
+        let mut queue: VecDeque<Task> = tasks.into_iter().map(task).collect();
+        let mut taken = |limited| first_with_room(&mut queue, limited).map(|task| task.attempt);
+        assert_eq!(taken(1).as_deref(), Some("a"));
+        assert_eq!(taken(2).as_deref(), Some("slot"));
+        assert_eq!(taken(2), None, "the rest waits for one of those that run");
+        assert_eq!((taken(1).as_deref(), taken(1).as_deref(), taken(0)), (Some("b"), Some("c"), None));
+    }
 }
