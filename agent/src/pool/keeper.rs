@@ -1,5 +1,7 @@
 //! The task that keeps one pool: orders in, records out, reports on.
 
+mod lost;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -12,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Attempt, Stage};
 use super::environment::{self, Key};
-use super::orphans::{self, Fate, Orphan};
+use super::orphans::Orphan;
 use super::place::Place;
 use super::shim::PooledShim;
-use super::{Ledger, Wish};
+use super::{Ledger, Over, Wish};
 use crate::host::Host;
 use crate::launch::{self, rank_log};
 use crate::refusal::Refusal;
@@ -50,6 +52,7 @@ pub(super) struct Keeper {
     /// Forgotten attempts whose logs the controller does not hold yet.
     lingering: BTreeMap<AttemptId, u64>,
     taken: usize,
+    over: Over,
     rested: Instant,
     /// Whether the shim was told that nothing follows.
     closing: bool,
@@ -86,6 +89,7 @@ impl Keeper {
             orphans: BTreeMap::new(),
             lingering: BTreeMap::new(),
             taken: 0,
+            over: Over::default(),
             rested: Instant::now(),
             closing: false,
             drained: false,
@@ -141,6 +145,7 @@ impl Keeper {
             for id in open {
                 if let Some(attempt) = self.attempts.get_mut(&id) {
                     attempt.stage = Stage::Refused(Box::new(failure.clone()));
+                    self.over.add_one();
                 }
             }
         }
@@ -162,6 +167,11 @@ impl Keeper {
     /// How much it has taken.
     pub(super) fn taken(&self) -> usize {
         self.taken
+    }
+
+    /// How much of that is over.
+    pub(super) fn over(&self) -> Over {
+        self.over.clone()
     }
 
     /// Keeps the pool until nothing is left of it, or the agent ends.
@@ -341,6 +351,7 @@ impl Keeper {
             Record::Returned { attempt } => {
                 let (id, attempt) = self.attempt(&attempt).filter(|(_, attempt)| !attempt.is_over())?;
                 attempt.stage = Stage::Returned;
+                self.over.add_one();
                 return Some(id);
             }
             Record::Exited { attempt, exit, log, ran_ms } => {
@@ -351,15 +362,6 @@ impl Keeper {
             }
         }
         None
-    }
-
-    /// What was begun before is no child of the new shim.
-    fn disown(&mut self) {
-        let begun = self.attempts.iter().filter(|(_, a)| matches!(a.stage, Stage::Begun | Stage::Running { .. }));
-        let begun: Vec<AttemptId> = begun.map(|(id, _)| id.clone()).collect();
-        for id in begun {
-            self.orphans.entry(id).or_default();
-        }
     }
 
     fn spoke(&mut self, name: &str) {
@@ -387,12 +389,14 @@ impl Keeper {
             self.host.logs.end(name);
         }
         self.orphans.remove(&id);
+        self.over.add_one();
         Some(id)
     }
 
     fn refuse(&mut self, attempt: &AttemptId, failure: Failure) {
         if let Some(known) = self.attempts.get_mut(attempt) {
             known.stage = Stage::Refused(Box::new(failure));
+            self.over.add_one();
             self.say_ended(attempt);
         }
     }
@@ -489,73 +493,6 @@ impl Keeper {
             for id in open {
                 self.lose(&id, Exit { error: Some(refusal.message.clone()), ..Exit::at_present() });
             }
-        }
-    }
-
-    /// Does the work of a shim that was killed, for those that it had begun.
-    async fn tend_orphans(&mut self) {
-        let orphans = self.orphans.keys().filter_map(|id| Some((id, self.attempts.get(id)?)));
-        let begun = orphans.filter_map(|(id, attempt)| match attempt.stage {
-            Stage::Begun => Some((id.clone(), None, attempt.stop)),
-            Stage::Running { id: root, .. } => Some((id.clone(), Some(root), attempt.stop)),
-            Stage::Ordered | Stage::Over(_) | Stage::Returned | Stage::Refused(_) => None,
-        });
-        for (id, root, stop) in begun.collect::<Vec<_>>() {
-            let mut orphan = self.orphans.get(&id).copied().unwrap_or_default();
-            let (dir, name) = (self.place.path().to_owned(), id.to_string());
-            let tended = tokio::task::spawn_blocking(move || {
-                let fate = orphan.tend(&dir, &name, root, stop);
-                (orphan, fate)
-            });
-            let Ok((orphan, fate)) = tended.await else { continue };
-            match fate {
-                Fate::Runs(root) => self.adopt_orphan(&id, orphan, root),
-                Fate::Gone => {
-                    tracing::warn!(attempt = %id, "a task ended whose shim was killed");
-                    let stopping = self.attempts.get(&id).is_some_and(|attempt| attempt.stop.is_some());
-                    self.lose(&id, Exit { stopping, ..Exit::at_present() });
-                }
-            }
-        }
-    }
-
-    fn adopt_orphan(&mut self, id: &AttemptId, orphan: Orphan, root: crate::shim::record::ProcId) {
-        self.orphans.insert(id.clone(), orphan);
-        let Some(attempt) = self.attempts.get_mut(id) else { return };
-        let found = orphans::log_of(self.place.path(), root.pid);
-        let (since, given) = match attempt.stage {
-            Stage::Running { since, given, .. } => (since, given),
-            Stage::Ordered | Stage::Begun | Stage::Over(_) | Stage::Returned | Stage::Refused(_) => {
-                (Instant::now(), found)
-            }
-        };
-        attempt.stage = Stage::Running { id: root, since, given };
-        // Its log is its own from here on: no shim will give it to another.
-        if attempt.log.is_none()
-            && let Some(log) = given
-        {
-            attempt.log = Some(log);
-            self.push_log(id, log);
-        }
-    }
-
-    /// Notes the end of what no shim has seen the end of.
-    fn lose(&mut self, id: &AttemptId, exit: Exit) {
-        let lost = Order::Lost { attempt: id.to_string(), exit: exit.clone() };
-        if !self.stage(&lost) {
-            return;
-        }
-        if let Err(error) = self.orders.commit() {
-            self.orders.discard();
-            tracing::error!(attempt = %id, %error, "an end cannot be noted; trying again");
-            return;
-        }
-        let given = self.attempts.get(id).and_then(|attempt| match attempt.stage {
-            Stage::Running { given, .. } => given,
-            Stage::Ordered | Stage::Begun | Stage::Over(_) | Stage::Returned | Stage::Refused(_) => None,
-        });
-        if let Some(id) = self.note_end(&id.to_string(), exit, given) {
-            self.say_ended(&id);
         }
     }
 

@@ -14,6 +14,7 @@ mod shim;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,9 +27,11 @@ use self::keeper::Keeper;
 use self::place::Place;
 use crate::host::Host;
 
-/// Attempts that one pool takes: beyond it the job gets another, so that no
-/// journal grows without end.
+/// Attempts after which a pool is replaced, so that no journal grows without end; once nothing is open
+/// in it, because each pool keeps the node's limit for itself alone.
 const TAKES: u64 = 20_000;
+/// Attempts after which it is replaced whatever is open.
+const MOST: u64 = 2 * TAKES;
 
 /// What the controller wants of an attempt.
 #[derive(Debug)]
@@ -54,7 +57,30 @@ pub struct Pools {
 struct Newest {
     generation: u64,
     taken: u64,
+    over: Over,
     wishes: mpsc::UnboundedSender<Wish>,
+}
+
+impl Newest {
+    /// Whether the job's next attempt goes to another one.
+    fn is_full(&self) -> bool {
+        let open = self.taken > self.over.count();
+        self.taken >= MOST || (self.taken >= TAKES && !open)
+    }
+}
+
+/// How many of a pool's attempts are over, as its keeper counts them.
+#[derive(Clone, Debug, Default)]
+struct Over(Arc<AtomicU64>);
+
+impl Over {
+    fn add_one(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Which attempts the pools hold, and whether their orders are saved.
@@ -149,7 +175,7 @@ impl Pools {
 
     /// The job's newest pool, or another one if that is full or has ended.
     fn room(&mut self, job: &JobId) -> io::Result<mpsc::UnboundedSender<Wish>> {
-        let full = self.newest.get(job).is_none_or(|n| n.taken >= TAKES || n.wishes.is_closed());
+        let full = self.newest.get(job).is_none_or(|n| n.is_full() || n.wishes.is_closed());
         if full {
             let generation = self.newest.get(job).map_or(0, |n| n.generation + 1);
             let place = Place::unused(&self.root, job, generation);
@@ -196,7 +222,7 @@ impl Pools {
     fn open(&mut self, place: &Place) -> io::Result<()> {
         let (wishes, inbox) = mpsc::unbounded_channel();
         let keeper = Keeper::open(Arc::clone(&self.host), place.clone(), self.ledger.clone(), inbox)?;
-        let held = keeper.held();
+        let (held, over) = (keeper.held(), keeper.over());
         let taken = u64::try_from(keeper.taken()).unwrap_or(u64::MAX);
         self.tasks.spawn("pool", keeper.run(self.tasks.stop_token()));
         for attempt in held {
@@ -208,9 +234,25 @@ impl Pools {
         let newer = self.newest.get(&job).is_none_or(|known| known.generation < generation);
         if newer {
             // What an earlier boot or version wrote is only wound up.
-            let taken = if place.is_of_this_boot() { taken } else { TAKES };
-            self.newest.insert(job, Newest { generation, taken, wishes });
+            let taken = if place.is_of_this_boot() { taken } else { MOST };
+            self.newest.insert(job, Newest { generation, taken, over, wishes });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pool_is_replaced_once_nothing_is_open_in_it() {
+        let is_full = |taken, over| {
+            let over = Over(Arc::new(AtomicU64::new(over)));
+            Newest { generation: 0, taken, over, wishes: mpsc::unbounded_channel().0 }.is_full()
+        };
+        assert!(!is_full(TAKES - 1, TAKES - 1));
+        assert!(!is_full(TAKES, TAKES - 1) && is_full(TAKES, TAKES));
+        assert!(!is_full(MOST - 1, MOST - 2) && is_full(MOST, 0), "no journal grows without end");
     }
 }
