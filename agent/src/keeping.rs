@@ -1,7 +1,9 @@
 //! What is done with a checkpoint that lies on this node: read to its last byte, or removed.
 
+mod removal;
+mod turns;
+
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -11,8 +13,10 @@ use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
+pub(crate) use self::turns::Turns;
+
+use self::removal::{Refused, remove};
 use crate::launch::absolute;
-use crate::watch::checkpoints::{TRACKER, read_tracker};
 use crate::watch::evidence::clean;
 
 /// Largest inspection that is read.
@@ -21,7 +25,7 @@ const LARGEST: u64 = 16 << 20;
 const MOST_FAULTS: usize = 64;
 
 /// Does what the order says; every fault is a sentence of the answer.
-pub(crate) async fn answer(bin_dir: &Path, node: &str, order: CheckpointOrder) -> CheckpointAnswer {
+async fn answer(bin_dir: &Path, node: &str, order: CheckpointOrder) -> CheckpointAnswer {
     let (id, workdir) = (order.id, PathBuf::from(&order.workdir));
     let save_dir = absolute(&workdir, &order.save_dir);
     let fault = |path: &Path, message: String, hint: &str| CheckpointFault {
@@ -39,14 +43,14 @@ pub(crate) async fn answer(bin_dir: &Path, node: &str, order: CheckpointOrder) -
     let (mut faults, bytes) = match &order.what {
         Some(What::Verify(_)) => verify(bin_dir, &save_dir, &order, &fault).await,
         Some(What::Remove(wish)) => {
-            let (iteration, tracker, dir) = (order.iteration, wish.tracker, save_dir.clone());
-            let done = tokio::task::spawn_blocking(move || remove(&dir, iteration, tracker)).await;
-            match done.unwrap_or_else(|failed| Err(io::Error::other(failed))) {
+            let (iteration, next, dir) = (order.iteration, wish.tracker, save_dir.clone());
+            let done = tokio::task::spawn_blocking(move || remove(&dir, iteration, next)).await;
+            match done.unwrap_or_else(|failed| Err(io::Error::other(failed).into())) {
                 Ok(bytes) => (Vec::new(), bytes),
-                Err(error) => {
+                Err(Refused { reason, hint }) => {
                     let path = iteration_dir(&save_dir, order.iteration);
-                    let message = format!("`{}` could not be removed: {error}", path.display());
-                    (vec![fault(&path, message, "see to it on that node, then remove it again")], 0)
+                    let message = format!("`{}` could not be removed: {reason}", path.display());
+                    (vec![fault(&path, message, &hint)], 0)
                 }
             }
         }
@@ -175,63 +179,6 @@ async fn inspect(bin_dir: &Path, save_dir: &Path, order: &CheckpointOrder) -> Re
     Err(Failed { message, hint: find("hint: ").unwrap_or_default(), unread: status.code() != Some(1) })
 }
 
-/// Removes an iteration; returns its bytes. One that is not there is removed already.
-///
-/// The tracker is changed first, and the directory is renamed before anything in
-/// it is deleted: whoever looks meanwhile sees all of the iteration or nothing.
-fn remove(save_dir: &Path, iteration: u64, tracker: Option<u64>) -> io::Result<u64> {
-    let dir = iteration_dir(save_dir, iteration);
-    if read_tracker(save_dir) == Some(iteration) {
-        set_tracker(&save_dir.join(TRACKER), tracker)?;
-    }
-    let name = dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let gone = save_dir.join(format!(".removed-{name}"));
-    // What an earlier removal left behind.
-    let mut bytes = sweep(&gone)?;
-    match fs::symlink_metadata(&dir) {
-        Ok(meta) if meta.is_dir() => {}
-        Ok(_) => return Err(io::Error::other("it is no directory of its own")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(bytes),
-        Err(error) => return Err(error),
-    }
-    fs::rename(&dir, &gone)?;
-    runtime::files::sync_parent(&gone)?;
-    bytes += sweep(&gone)?;
-    Ok(bytes)
-}
-
-/// Names another iteration, or none, in the tracker.
-fn set_tracker(path: &Path, iteration: Option<u64>) -> io::Result<()> {
-    let Some(iteration) = iteration else {
-        fs::remove_file(path)?;
-        return runtime::files::sync_parent(path);
-    };
-    // Whoever could read it can read it.
-    let permissions = fs::metadata(path)?.permissions();
-    runtime::files::write_durably(path, iteration.to_string().as_bytes())?;
-    fs::set_permissions(path, permissions)
-}
-
-/// Deletes a directory; returns the bytes that were in its files.
-fn sweep(dir: &Path) -> io::Result<u64> {
-    let bytes = size(dir);
-    match fs::remove_dir_all(dir) {
-        Ok(()) => Ok(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-        Err(error) => Err(error),
-    }
-}
-
-fn size(path: &Path) -> u64 {
-    match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_dir() => {
-            fs::read_dir(path).into_iter().flatten().flatten().map(|entry| size(&entry.path())).sum()
-        }
-        Ok(meta) => meta.len(),
-        Err(_) => 0,
-    }
-}
-
 fn iteration_dir(save_dir: &Path, iteration: u64) -> PathBuf {
     save_dir.join(format!("iter_{iteration:07}"))
 }
@@ -240,53 +187,11 @@ fn iteration_dir(save_dir: &Path, iteration: u64) -> PathBuf {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
     use proto::v1::{RemoveIteration, VerifyShards};
-
-    fn saved(dir: &Path, iterations: &[u64]) {
-        for iteration in iterations {
-            let rank = iteration_dir(dir, *iteration).join("mp_rank_00");
-            fs::create_dir_all(&rank).unwrap();
-            fs::write(rank.join("model_optim_rng.pt"), [7; 100]).unwrap();
-        }
-    }
-
-    fn tracked(dir: &Path, text: &str) {
-        fs::write(dir.join(TRACKER), text).unwrap();
-        fs::set_permissions(dir.join(TRACKER), fs::Permissions::from_mode(0o644)).unwrap();
-    }
-
-    #[test]
-    fn the_tracker_names_what_is_left_and_nothing_is_left_behind() {
-        let dir = tempfile::tempdir().unwrap();
-        let dir = dir.path();
-        saved(dir, &[5, 10, 15]);
-        tracked(dir, "15");
-        assert_eq!(remove(dir, 5, Some(15)).unwrap(), 100);
-        assert_eq!(read_tracker(dir), Some(15), "it named another one");
-        assert_eq!(remove(dir, 15, Some(10)).unwrap(), 100);
-        assert_eq!(read_tracker(dir), Some(10));
-        assert_eq!(fs::metadata(dir.join(TRACKER)).unwrap().permissions().mode() & 0o777, 0o644);
-        assert_eq!(remove(dir, 15, Some(10)).unwrap(), 0, "a second time there is nothing to do");
-        assert_eq!(remove(dir, 10, None).unwrap(), 100);
-        assert_eq!(fs::read_dir(dir).unwrap().count(), 0, "an empty directory needs no tracker");
-    }
-
-    #[test]
-    fn a_removal_that_was_cut_short_is_finished_and_no_link_is_followed() {
-        let dir = tempfile::tempdir().unwrap();
-        let dir = dir.path();
-        saved(dir, &[5]);
-        fs::rename(iteration_dir(dir, 5), dir.join(".removed-iter_0000005")).unwrap();
-        assert_eq!(remove(dir, 5, None).unwrap(), 100);
-        assert_eq!(fs::read_dir(dir).unwrap().count(), 0);
-        saved(dir, &[6]);
-        symlink(iteration_dir(dir, 6), iteration_dir(dir, 7)).unwrap();
-        assert!(remove(dir, 7, None).unwrap_err().to_string().contains("no directory of its own"));
-        assert!(iteration_dir(dir, 6).join("mp_rank_00/model_optim_rng.pt").exists());
-    }
 
     fn engine(dir: &Path, script: &str) {
         let path = dir.join("qctl-convert");

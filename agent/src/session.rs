@@ -14,7 +14,7 @@ use proto::v1::{
 };
 use runtime::Tasks;
 use runtime::backoff::Backoff;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -24,7 +24,7 @@ use tonic::{Status, Streaming};
 use crate::fence::{Fence, FenceError};
 use crate::health;
 use crate::host::Host;
-use crate::keeping;
+use crate::keeping::Turns;
 use crate::probe;
 use crate::seat::dir::Wanted;
 use crate::seats::Seats;
@@ -68,8 +68,7 @@ pub struct Session {
     tasks: Tasks,
     /// Answers to questions that take their time.
     answers: (mpsc::Sender<Kind>, mpsc::Receiver<Kind>),
-    /// One checkpoint is read at a time.
-    keeping: Arc<Semaphore>,
+    keeping: Turns,
 }
 
 /// Why a session ended.
@@ -96,13 +95,15 @@ struct Line {
     told: Option<NodeHealth>,
     told_npus: Option<Arc<NpuHealth>>,
     heard: Instant,
+    /// Cancelled once nobody hears an answer to what was asked on this stream.
+    over: CancellationToken,
 }
 
 impl Session {
     /// A session that has not dialled yet.
     #[must_use]
     pub fn new(host: Arc<Host>, seats: Seats, fence: Fence, introduction: Introduction, tasks: Tasks) -> Self {
-        let (answers, keeping) = (mpsc::channel(16), Arc::new(Semaphore::new(1)));
+        let (answers, keeping) = (mpsc::channel(16), Turns::default());
         Self { host, seats, fence, introduction, tasks, answers, keeping }
     }
 
@@ -134,7 +135,9 @@ impl Session {
         let opening = client.session(ReceiverStream::new(queue));
         let inbound = tokio::time::timeout(GREETING, opening).await.map_err(|_| Ended::Silent)??.into_inner();
         let (sent, beats, told, told_npus) = (0, 0, None, None);
-        let mut line = Line { out, inbound, newest, sent, beats, told, told_npus, heard: Instant::now() };
+        let over = CancellationToken::new();
+        let _over = over.clone().drop_guard();
+        let mut line = Line { out, inbound, newest, sent, beats, told, told_npus, heard: Instant::now(), over };
         let first = tokio::time::timeout(GREETING, line.inbound.message()).await.map_err(|_| Ended::Silent)??;
         let Some(Heard::Welcome(welcome)) = first.and_then(|m| m.kind) else { return Err(Ended::Closed) };
         self.fence.admit(welcome.epoch.unwrap_or_default().into())?;
@@ -218,7 +221,7 @@ impl Session {
                 Ok(())
             }
             Some(Heard::Checkpoint(order)) if self.obeys(order.epoch)? => {
-                self.keep(order);
+                self.keep(order, line.over.clone());
                 Ok(())
             }
             Some(
@@ -238,14 +241,14 @@ impl Session {
         Ok(())
     }
 
-    /// Does something with a checkpoint, one after the other.
-    fn keep(&self, order: CheckpointOrder) {
-        let (host, answers, turn) = (Arc::clone(&self.host), self.answers.0.clone(), Arc::clone(&self.keeping));
+    /// Does something with a checkpoint, unless the session is `over` before its turn comes.
+    fn keep(&self, order: CheckpointOrder, over: CancellationToken) {
+        let (host, answers, turns) = (Arc::clone(&self.host), self.answers.0.clone(), self.keeping.clone());
         let work = async move {
-            let Ok(_turn) = turn.acquire().await else { return };
-            let answer = keeping::answer(&host.bin_dir, &host.node, order).await;
-            // Nobody waits for it once the agent ends.
-            let _ = answers.send(Kind::Checkpoint(answer)).await;
+            if let Some(answer) = turns.answer(&host.bin_dir, &host.node, order, &over).await {
+                // Nobody waits for it once the agent ends.
+                let _ = answers.send(Kind::Checkpoint(answer)).await;
+            }
         };
         let stop = self.tasks.stop_token();
         self.tasks.spawn("checkpoint", async move { stop.run_until_cancelled(work).await });

@@ -155,7 +155,8 @@ pub fn set_aside(save_dir: &Path, keep: u64, attempt: &str) -> std::io::Result<V
     Ok(moved)
 }
 
-fn iterations(save_dir: &Path) -> Vec<(u64, PathBuf)> {
+/// The iterations in `save_dir` and their directories, by number.
+pub(crate) fn iterations(save_dir: &Path) -> Vec<(u64, PathBuf)> {
     let entries = fs::read_dir(save_dir).into_iter().flatten().flatten();
     let mut found: Vec<(u64, PathBuf)> = entries
         .filter_map(|entry| {
