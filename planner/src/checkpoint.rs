@@ -29,6 +29,7 @@ impl Work<'_> {
         if tp >= parallel.tp() || pp >= parallel.pp() || path.len() > LONGEST_PATH {
             return;
         }
+        let now = self.now;
         let record = ShardRecord { node: node.clone(), path: path.to_owned(), size };
         let Some(stage) = self.stage_mut(place) else { return };
         let same = |seen: &Checkpoint| !seen.superseded && seen.shards.get(&(tp, pp)) == Some(&record);
@@ -44,6 +45,8 @@ impl Work<'_> {
         }
         checkpoint.shards.insert((tp, pp), record);
         checkpoint.tracked |= tracked;
+        // Another shard than it was completed with: it is another writing.
+        checkpoint.complete = checkpoint.complete.map(|_| now);
         self.assembled(place, parallel);
     }
 

@@ -157,6 +157,8 @@ pub enum Keep {
     Removed,
     /// It was read to its last byte.
     Verified {
+        /// When it had been completed last as the reading began, by [`written`](crate::written).
+        written: Timestamp,
         /// What is wrong, and on which node; empty = it is whole.
         faults: Vec<(NodeId, String)>,
     },

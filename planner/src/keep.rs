@@ -1,11 +1,10 @@
 //! Checkpoints that somebody pins, removes, or has verified.
 
-use std::collections::BTreeMap;
-
 use model::event::{Kind, Level};
-use model::{AttemptState, Checkpoint, JobId, NodeId, StageName, TaskState};
+use model::{Checkpoint, JobId, NodeId, StageName, Timestamp};
 
-use crate::checkpoint::{complete_iterations, newest_complete};
+use crate::checkpoint::complete_iterations;
+use crate::files::{self, Files, Keeper};
 use crate::input::{AboutCheckpoint, CheckpointRefusal, Keep, Reply, Write};
 use crate::step::Work;
 use crate::text;
@@ -13,9 +12,6 @@ use crate::world::World;
 
 /// Most shards of pinned checkpoints of one stage: its record must stay far below the store's 64 KiB.
 const MOST_PINNED: usize = 128;
-
-/// A stage that keeps a checkpoint, by its job and position.
-type Keeper = (JobId, usize);
 
 impl Work<'_> {
     pub(crate) fn about_checkpoint(&mut self, about: &AboutCheckpoint) {
@@ -42,10 +38,7 @@ impl Work<'_> {
                 self.removed(&keeper, about);
                 Ok(true)
             }
-            Keep::Verified { faults } => {
-                self.verified(&keeper, about, faults);
-                Ok(true)
-            }
+            Keep::Verified { written, faults } => Ok(self.verified(&keeper, about, *written, faults)),
         };
         self.reply(match outcome {
             Ok(true) => Reply::CheckpointChanged,
@@ -73,17 +66,15 @@ impl Work<'_> {
 
     /// Takes it out of use, so that nothing goes on from it while its files go.
     fn remove(&mut self, keeper: &Keeper, about: &AboutCheckpoint, force: bool) -> Result<bool, CheckpointRefusal> {
-        let keepers = keepers(self.world, keeper, about.iteration);
-        let pinned = |(job, stage): &&Keeper| {
-            let stage = self.world.jobs.get(job).and_then(|job| job.stages.get(*stage));
-            stage.and_then(|stage| stage.checkpoints.get(&about.iteration)).is_some_and(|checkpoint| checkpoint.pinned)
-        };
+        let files = self.files(keeper, about.iteration);
+        let keepers = self.keepers(keeper, about.iteration);
+        let pinned = |keeper: &&Keeper| self.held(keeper, about.iteration).is_some_and(|checkpoint| checkpoint.pinned);
         if let Some((job, _)) = keepers.iter().find(pinned) {
             return Err(CheckpointRefusal::Pinned { job: job.clone() });
         }
-        let needed = |(job, stage): &&Keeper| is_needed(self.world, job, *stage, about.iteration);
-        if let Some((job, _)) = keepers.iter().find(needed).filter(|_| !force) {
-            return Err(CheckpointRefusal::Needed { job: job.clone() });
+        let needed = files.filter(|_| !force).and_then(|files| files.needed_by(self.world, about.iteration));
+        if let Some(job) = needed {
+            return Err(CheckpointRefusal::Needed { job });
         }
         for keeper in &keepers {
             self.change(keeper, about, |checkpoint| (checkpoint.superseded, checkpoint.removing) = (true, true));
@@ -92,7 +83,7 @@ impl Work<'_> {
     }
 
     fn removed(&mut self, keeper: &Keeper, about: &AboutCheckpoint) {
-        for (job, stage) in keepers(self.world, keeper, about.iteration) {
+        for (job, stage) in self.keepers(keeper, about.iteration) {
             let Some(held) = self.world.jobs.get_mut(&job).and_then(|job| job.stages.get_mut(stage)) else { continue };
             // What a trainer has written anew meanwhile stays.
             if held.checkpoints.get(&about.iteration).is_some_and(|checkpoint| checkpoint.removing) {
@@ -103,14 +94,36 @@ impl Work<'_> {
         }
     }
 
-    /// A broken one is not gone on from, until it is found whole again or written anew.
-    fn verified(&mut self, keeper: &Keeper, about: &AboutCheckpoint, faults: &[(NodeId, String)]) {
+    /// A broken one is not gone on from, until it is found whole again or written anew; whether it
+    /// is still what was read.
+    fn verified(
+        &mut self,
+        keeper: &Keeper,
+        about: &AboutCheckpoint,
+        written: Timestamp,
+        faults: &[(NodeId, String)],
+    ) -> bool {
+        if files::written(self.world, &keeper.0, keeper.1, about.iteration) != Some(written) {
+            return false;
+        }
+        let shards = |keeper: &Keeper| self.held(keeper, about.iteration).map(|checkpoint| &checkpoint.shards);
+        let own = shards(keeper);
+        // Who has other shards on record has them from another writing.
+        let mut keepers = self.keepers(keeper, about.iteration);
+        keepers.retain(|other| shards(other) == own);
         let broken = !faults.is_empty();
-        self.change(keeper, about, |checkpoint| {
-            if broken || checkpoint.broken {
-                (checkpoint.superseded, checkpoint.broken) = (broken, broken);
-            }
-        });
+        for keeper in &keepers {
+            self.change(keeper, about, |checkpoint| {
+                if broken || checkpoint.broken {
+                    (checkpoint.superseded, checkpoint.broken) = (broken, broken);
+                }
+            });
+            self.tell_verified(keeper, about, faults);
+        }
+        true
+    }
+
+    fn tell_verified(&mut self, keeper: &Keeper, about: &AboutCheckpoint, faults: &[(NodeId, String)]) {
         let Some((node, first)) = faults.first() else {
             return self.tell(keeper, Kind::CheckpointVerified, Level::Info, about, "had {} read: it is whole");
         };
@@ -123,6 +136,22 @@ impl Work<'_> {
         if let Some(event) = self.event(&keeper.0, Kind::CheckpointBroken, Level::Error, message) {
             (event.stage, event.node, event.evidence) = (Some(stage), Some(node), evidence);
         }
+    }
+
+    fn held(&self, (job, stage): &Keeper, iteration: u64) -> Option<&Checkpoint> {
+        self.world.jobs.get(job)?.stages.get(*stage)?.checkpoints.get(&iteration)
+    }
+
+    fn files(&self, (job, stage): &Keeper, iteration: u64) -> Option<Files> {
+        let job = self.world.jobs.get(job)?;
+        Files::of(job, job.stages.get(*stage)?, iteration)
+    }
+
+    /// The stage itself, and others with a record of the same files: one that was taken over, or
+    /// one that trained into the same directory.
+    fn keepers(&self, keeper: &Keeper, iteration: u64) -> Vec<Keeper> {
+        let files = self.files(keeper, iteration);
+        files.map_or_else(|| vec![keeper.clone()], |files| files.keepers(self.world, keeper, iteration))
     }
 
     fn change(&mut self, (job, stage): &Keeper, about: &AboutCheckpoint, change: impl FnOnce(&mut Checkpoint)) {
@@ -155,43 +184,4 @@ fn find<'w>(world: &'w World, job: &JobId, stage: &StageName, iteration: u64) ->
     let stages = &world.jobs.get(job)?.stages;
     let at = stages.iter().position(|one| one.name == *stage)?;
     Some((at, stages.get(at)?.checkpoints.get(&iteration)?))
-}
-
-/// The stage itself, and those of other jobs that hold the same files for theirs: a stage that was
-/// taken over, or one that trained into the same directory.
-fn keepers(world: &World, keeper: &Keeper, iteration: u64) -> Vec<Keeper> {
-    let files = |checkpoint: &Checkpoint| -> BTreeMap<(NodeId, String), ()> {
-        checkpoint.shards.values().map(|shard| ((shard.node.clone(), shard.path.clone()), ())).collect()
-    };
-    let held = world.jobs.get(&keeper.0).and_then(|job| job.stages.get(keeper.1)?.checkpoints.get(&iteration));
-    let own = held.map(files).unwrap_or_default();
-    let shares = |checkpoint: &Checkpoint| files(checkpoint).keys().any(|file| own.contains_key(file));
-    let mut all = vec![keeper.clone()];
-    for job in world.jobs.values() {
-        for (at, stage) in job.stages.iter().enumerate() {
-            let other = (job.id.clone(), at);
-            if other != *keeper && stage.checkpoints.get(&iteration).is_some_and(shares) {
-                all.push(other);
-            }
-        }
-    }
-    all
-}
-
-/// Whether a job that goes on may still need it: its newest, or one that an attempt begins from.
-fn is_needed(world: &World, job: &JobId, stage: usize, iteration: u64) -> bool {
-    let Some(job) = world.jobs.get(job).filter(|job| job.ended.is_none()) else { return false };
-    let Some(stage) = job.stages.get(stage) else { return false };
-    let begins = stage.tasks.iter().any(|task| match &task.state {
-        TaskState::Active(attempt) => {
-            attempt.resume == Some(iteration)
-                && matches!(attempt.state, AttemptState::Preparing | AttemptState::Running)
-        }
-        TaskState::Waiting { .. }
-        | TaskState::Done { .. }
-        | TaskState::Failed { .. }
-        | TaskState::Cancelled { .. }
-        | TaskState::Skipped => false,
-    });
-    begins || newest_complete(stage) == Some(iteration)
 }

@@ -20,6 +20,7 @@ mod ahead;
 mod cancel;
 mod checkpoint;
 mod cordon;
+mod files;
 mod index;
 pub mod input;
 #[cfg(any(test, feature = "check"))]
@@ -43,6 +44,7 @@ mod why;
 pub mod world;
 
 pub use ahead::Ahead;
+pub use files::{Files, written};
 pub use input::{
     AboutCheckpoint, CheckpointRefusal, Effect, Input, Keep, Reply, Report, Restart, RestartRefusal, Step, Why, Write,
 };

@@ -99,9 +99,10 @@ Examples:
     Unpin(PinArgs),
     /// Removes a job's checkpoint on the nodes that hold it
     #[command(after_help = "\
-Nothing goes on from it once this is asked for; its files go next, and a tracker that names it names the
-newest one that is left. A pinned one is never removed, and the newest complete one of a job that has not
-ended with --force only. Where a node cannot be reached, repeat it later.
+Nothing goes on from it once this is asked for; its files go next, and a tracker that names it
+names the newest one that is left. A pinned one is never removed, and with --force only what a job
+that has not ended may need: its newest complete one, and any that it may be writing. Where a node
+cannot be reached, repeat it later.
 
 Example:
   qctl ckpt rm last 2000")]
@@ -111,7 +112,7 @@ Example:
         job: String,
         /// Which, by its number
         iteration: u64,
-        /// Also the newest complete one of a job that has not ended
+        /// Also what a job that has not ended may need
         #[arg(long)]
         force: bool,
         /// How the answer is written; `name` gives the iteration

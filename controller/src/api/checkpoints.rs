@@ -57,11 +57,13 @@ impl Service for Checkpoints {
         }
         let read = found.silent.is_empty();
         faults.extend(found.silent);
-        // What could not be looked at is neither whole nor broken.
-        if !broken.is_empty() || (read && faults.is_empty()) {
+        // What could not be looked at is neither whole nor broken; what was never complete is used by nobody.
+        if let Some(written) = meant.written.filter(|_| !broken.is_empty() || (read && faults.is_empty())) {
             let named = |fault: v1::CheckpointFault| Some((NodeId::new(fault.node).ok()?, fault.message));
-            let what = Keep::Verified { faults: broken.into_iter().filter_map(named).collect() };
-            self.keep(&meant, by, what).await?;
+            let what = Keep::Verified { written, faults: broken.into_iter().filter_map(named).collect() };
+            if !self.keep(&meant, by, what).await? {
+                return Err(meant.written_anew("was written anew while it was read", "read it again: qctl ckpt verify"));
+            }
         }
         let reply = v1::VerifyCheckpointReply {
             checkpoint: Some(self.meant(&exactly(&meant)).await.map_or(meant.view, |meant| meant.view)),
@@ -94,9 +96,15 @@ impl Service for Checkpoints {
         let by = peer::user(&request)?;
         let v1::DeleteCheckpointRequest { checkpoint, force } = request.into_inner();
         let meant = self.meant(&numbered(checkpoint)?).await?;
+        meant.check_nodes()?;
         self.keep(&meant, by.clone(), Keep::Remove { force }).await?;
         // Saved before a file is touched: nothing goes on from it any more.
         let meant = self.meant(&exactly(&meant)).await?;
+        if !meant.view.removing {
+            return Err(
+                meant.written_anew("is being written anew; nothing was removed", "try again later: qctl ckpt rm")
+            );
+        }
         let done = meant.remove(&self.errands, self.driver.epoch()).await;
         let mut faults = done.faults;
         faults.extend(done.silent);

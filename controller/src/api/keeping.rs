@@ -1,11 +1,10 @@
 //! Which checkpoint is meant, where it lies, and how what was asked of it is answered.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use futures::future::join_all;
-use model::{Epoch, JobId, NodeId, StageName};
-use planner::{CheckpointRefusal, World};
+use model::{Epoch, Job, JobId, NodeId, StageName, Timestamp};
+use planner::{CheckpointRefusal, Files, World};
 use proto::v1;
 use tonic::{Code, Status};
 
@@ -22,11 +21,12 @@ pub(super) struct Meant {
     pub(super) view: v1::CheckpointView,
     /// What each node holds.
     pub(super) held: BTreeMap<NodeId, Vec<v1::CheckpointShard>>,
-    /// The newest one of its stage that can be gone on from, if another one.
-    pub(super) next: Option<u64>,
+    /// When it was completed last, by whichever stage trained there.
+    pub(super) written: Option<Timestamp>,
+    /// The newest other one there that can be gone on from.
+    next: Option<u64>,
     workdir: String,
-    save_dir: String,
-    shared: bool,
+    files: Files,
 }
 
 impl Meant {
@@ -55,14 +55,10 @@ impl Meant {
             };
             refuse(Code::NotFound, format!("job `{}` has {what}", job.name), Some(hint))
         })?;
-        let stage = job.stages.iter().find(|stage| stage.name.as_str() == chosen.stage).ok_or_else(gone)?;
-        // Relative paths of a spec are seen from its workdir; its components leave `.` out.
-        let directory: PathBuf = Path::new(&job.runtime.workdir).join(&chosen.directory).components().collect();
-        chosen.directory = directory.to_string_lossy().into_owned();
-        let save_dir = stage.tasks.iter().find_map(|task| match &task.body {
-            model::Body::Train(train) => Some(train.save_dir.clone()),
-            model::Body::Preflight(_) | model::Body::Engine(_) | model::Body::Run { .. } => None,
-        });
+        let at = job.stages.iter().position(|stage| stage.name.as_str() == chosen.stage).ok_or_else(gone)?;
+        let stage = &job.stages[at];
+        let files = Files::of(job, stage, chosen.iteration).ok_or_else(|| nowhere(job, &chosen))?;
+        chosen.directory = files.directory(chosen.iteration).to_string_lossy().into_owned();
         let mut held: BTreeMap<NodeId, Vec<v1::CheckpointShard>> = BTreeMap::new();
         let checkpoint = stage.checkpoints.get(&chosen.iteration).ok_or_else(gone)?;
         for ((tp, pp), shard) in &checkpoint.shards {
@@ -74,17 +70,15 @@ impl Meant {
                 size: shard.size,
             });
         }
-        let usable = stage.checkpoints.iter().rev().filter(|(_, checkpoint)| checkpoint.is_usable());
-        let next = usable.map(|(at, _)| *at).find(|at| *at != chosen.iteration);
         Ok(Self {
-            job: id,
             stage: stage.name.clone(),
+            next: files.next(world, chosen.iteration),
+            written: planner::written(world, &id, at, chosen.iteration),
             view: chosen,
             held,
-            next,
             workdir: job.runtime.workdir.clone(),
-            save_dir: save_dir.unwrap_or_default(),
-            shared: job.runtime.shared_storage,
+            files,
+            job: id,
         })
     }
 
@@ -92,18 +86,29 @@ impl Meant {
     pub(super) async fn verify(&self, errands: &Errands, epoch: Epoch) -> Outcome {
         let others: Vec<NodeId> = self.held.keys().filter(|node| errands.can_ask(node)).cloned().collect();
         let sent = self.held.iter().map(|(node, shards)| {
-            let stand_in = others.first().filter(|_| self.shared && !errands.can_ask(node));
+            let stand_in = others.first().filter(|_| self.files.shared && !errands.can_ask(node));
             let what = v1::checkpoint_order::What::Verify(v1::VerifyShards {});
             self.send(errands, epoch, stand_in.unwrap_or(node), shards.clone(), what)
         });
         Outcome::of(join_all(sent).await)
     }
 
-    /// Has the files removed on each node that holds some; on shared storage by one of them.
+    /// Refuses a removal that no node could be asked for.
+    pub(super) fn check_nodes(&self) -> Result<(), Status> {
+        if !self.files.nodes.is_empty() {
+            return Ok(());
+        }
+        let message =
+            format!("nobody knows which node holds iteration {}: none has reported a shard", self.view.iteration);
+        let hint = format!("look for `{}` on the nodes, and remove it there", self.view.directory);
+        Err(refuse(Code::FailedPrecondition, message, Some(hint)))
+    }
+
+    /// Has the files removed on each node that may hold some; on shared storage by one of them.
     pub(super) async fn remove(&self, errands: &Errands, epoch: Epoch) -> Outcome {
         let what = v1::checkpoint_order::What::Remove(v1::RemoveIteration { tracker: self.next });
-        let mut nodes: Vec<&NodeId> = self.held.keys().collect();
-        if self.shared {
+        let mut nodes: Vec<&NodeId> = self.files.nodes.iter().collect();
+        if self.files.shared {
             let first = nodes.iter().position(|node| errands.can_ask(node)).unwrap_or_default();
             nodes = nodes.into_iter().skip(first).take(1).collect();
         }
@@ -123,7 +128,7 @@ impl Meant {
             epoch: Some(epoch.into()),
             id: 0,
             workdir: self.workdir.clone(),
-            save_dir: self.save_dir.clone(),
+            save_dir: self.files.save_dir.to_string_lossy().into_owned(),
             iteration: self.view.iteration,
             shards,
             what: Some(what),
@@ -161,13 +166,26 @@ impl Meant {
             ),
             CheckpointRefusal::Needed { job } => (
                 format!(
-                    "the checkpoint of iteration {iteration} is the newest of a job that has not ended, or is in use"
+                    "the checkpoint of iteration {iteration} is the newest of a job that has not ended, or is in use \
+                     or being written"
                 ),
                 format!("wait until a newer one is complete (qctl ckpt ls {job}), or use --force"),
             ),
         };
         refuse(Code::FailedPrecondition, message, Some(hint))
     }
+
+    /// A trainer has begun to write it while something was done with it.
+    pub(super) fn written_anew(&self, what: &str, hint: &str) -> Status {
+        let message = format!("the checkpoint of iteration {} {what}", self.view.iteration);
+        refuse(Code::FailedPrecondition, message, Some(format!("{hint} {} {}", self.job, self.view.iteration)))
+    }
+}
+
+/// The stage that wrote it names no directory.
+fn nowhere(job: &Job, chosen: &v1::CheckpointView) -> Status {
+    let message = format!("stage `{}` names no directory of checkpoints", chosen.stage);
+    refuse(Code::FailedPrecondition, message, Some(format!("see what it wrote: qctl ckpt ls {}", job.id)))
 }
 
 type Answered = (NodeId, Result<v1::CheckpointAnswer, v1::CheckpointFault>);

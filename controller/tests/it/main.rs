@@ -6,6 +6,7 @@
 )]
 
 mod agents;
+mod checkpoints;
 mod cluster;
 mod driver;
 mod jobs;

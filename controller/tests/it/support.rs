@@ -219,6 +219,15 @@ impl Agent {
         }
     }
 
+    /// Waits for something to do with a checkpoint.
+    pub(crate) async fn next_errand(&mut self) -> v1::CheckpointOrder {
+        loop {
+            if let Told::Checkpoint(order) = self.told().await {
+                return order;
+            }
+        }
+    }
+
     /// Reports, and keeps what else comes meanwhile for later.
     pub(crate) async fn tell(&mut self, attempt: &str, what: v1::report::What) {
         let others = self.report(attempt, what).await;

@@ -12,7 +12,7 @@ use model::{
 ///
 /// Stage options: `tasks=N`, `closing`, `pin=a,b` (one task each), `nodes=N`,
 /// `ranks=N`, `slots=N` (of a rank), `retries=N`, `window=MS`, `backoff=MS` (of retries), `tp=N`, `fresh` (no resume),
-/// `reused=JOB`, `after=a,b`.
+/// `dir=PATH` (of checkpoints), `reused=JOB`, `after=a,b`.
 pub(crate) fn job(text: &str) -> Job {
     let mut parts = text.split('|').map(str::trim);
     let head: Vec<&str> = parts.next().unwrap().split_whitespace().collect();
@@ -83,7 +83,7 @@ fn stage(text: &str, before: &[Stage]) -> Stage {
             slots_per_rank: number("slots", u32::from(train)),
             pinned: pins.get(index as usize).cloned(),
         },
-        body: body(kind, number("tp", 1), options.contains_key("fresh")),
+        body: body(kind, number("tp", 1), options.contains_key("fresh"), options.get("dir")),
         retries: Retries {
             max: number("retries", 2),
             window_ms: u64::from(number("window", 86_400_000)),
@@ -108,7 +108,7 @@ fn stage(text: &str, before: &[Stage]) -> Stage {
     }
 }
 
-fn body(kind: StageKind, tp: u32, fresh: bool) -> Body {
+fn body(kind: StageKind, tp: u32, fresh: bool, dir: Option<&String>) -> Body {
     let engine = |tool| {
         Body::Engine(EngineBody {
             tool,
@@ -129,7 +129,7 @@ fn body(kind: StageKind, tp: u32, fresh: bool) -> Body {
             resume_args: if fresh { Vec::new() } else { vec!["--load".to_owned()] },
             scheduler: Vec::new(),
             parallel: Parallel::new(tp, 1).unwrap(),
-            save_dir: "/ckpt".to_owned(),
+            save_dir: dir.map_or("/ckpt", String::as_str).to_owned(),
             train_iters: 1_000,
             vocab_size: 0,
             grace_ms: 20_000,

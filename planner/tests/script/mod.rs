@@ -147,7 +147,7 @@ impl Stage {
         self.input(&Input::Restart(Box::new(wish)));
     }
 
-    /// `ckpt pin|unpin|rm|gone|read JOB STAGE ITERATION [force] [NODE=FAULT]`.
+    /// `ckpt pin|unpin|rm|gone|read JOB STAGE ITERATION [force] [written=SECONDS] [NODE=FAULT]`.
     fn keep(&mut self, words: &[&str]) {
         let fault = |word: &&str| {
             let (node, fault) = word.split_once('=')?;
@@ -158,12 +158,21 @@ impl Stage {
             "unpin" => Keep::Unpin,
             "rm" => Keep::Remove { force: words.contains(&"force") },
             "gone" => Keep::Removed,
-            "read" => Keep::Verified { faults: words[5..].iter().filter_map(fault).collect() },
+            "read" => Keep::Verified {
+                written: option(words, "written").map_or_else(|| self.written(words), |text| Timestamp(seconds(text))),
+                faults: words[5..].iter().filter(|word| !word.starts_with("written=")).filter_map(fault).collect(),
+            },
             other => panic!("no `ckpt {other}`"),
         };
         let (job, stage) = (JobId::new(words[2]).unwrap(), StageName::new(words[3]).unwrap());
         let iteration = words[4].parse().unwrap();
         self.input(&Input::Checkpoint(Box::new(AboutCheckpoint { job, stage, iteration, by: "ann".into(), what })));
+    }
+
+    fn written(&self, words: &[&str]) -> Timestamp {
+        let job = JobId::new(words[2]).unwrap();
+        let at = self.world.jobs[&job].stages.iter().position(|stage| stage.name.as_str() == words[3]).unwrap();
+        planner::written(&self.world, &job, at, words[4].parse().unwrap()).unwrap_or_default()
     }
 
     fn beat(&mut self, words: &[&str]) {
@@ -248,7 +257,12 @@ impl Stage {
                 iteration: number("at").unwrap(),
                 tp: rank("tp"),
                 pp: 0,
-                path: format!("/ckpt/{}", rank("tp")),
+                path: format!(
+                    "{}/iter_{:07}/mp_rank_{:02}/model_optim_rng.pt",
+                    option(words, "dir").unwrap_or("/ckpt"),
+                    number("at").unwrap(),
+                    rank("tp")
+                ),
                 size: 7,
             },
             "returned" => Report::Returned,

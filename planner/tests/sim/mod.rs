@@ -287,7 +287,12 @@ impl Sim {
             1 => Keep::Unpin,
             2 => Keep::Remove { force: self.random.one_in(2) },
             3 => Keep::Removed,
-            _ => Keep::Verified { faults },
+            _ => {
+                let stages = self.driver.world.jobs.get(&job).map(|job| &job.stages);
+                let at = stages.and_then(|stages| stages.iter().position(|one| one.name == stage));
+                let written = at.and_then(|at| planner::written(&self.driver.world, &job, at, iteration));
+                Keep::Verified { written: written.unwrap_or(self.now), faults }
+            }
         };
         let about = AboutCheckpoint { job, stage, iteration, by: "ann".into(), what };
         let at = self.now.after_ms(self.random.below(200));
