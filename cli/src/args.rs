@@ -7,8 +7,8 @@ use clap::{Parser, Subcommand};
 
 use crate::command::{
     CancelArgs, CkptArgs, CompletionArgs, CordonArgs, DatasetArgs, DescribeArgs, DoctorArgs, DrainArgs, EngineArgs,
-    EventsArgs, FollowArgs, JobArgs, LoginArgs, LogsArgs, ManArgs, NodesArgs, PlanArgs, PsArgs, RestartArgs, RunArgs,
-    SubmitArgs, TopArgs, UncordonArgs, VersionArgs, WaitArgs,
+    EventsArgs, FollowArgs, JobArgs, LoginArgs, LogsArgs, ManArgs, NodeCommand, NodesArgs, PlanArgs, PsArgs,
+    RestartArgs, RunArgs, SubmitArgs, TopArgs, UncordonArgs, VersionArgs, WaitArgs,
 };
 use crate::dev::{DevArgs, SessionArgs};
 use crate::{output, text};
@@ -75,6 +75,9 @@ pub(crate) enum Command {
     Uncordon(UncordonArgs),
     /// Keeps new work away from nodes, and empties them
     Drain(DrainArgs),
+    /// Says of nodes what only an operator can know
+    #[command(subcommand)]
+    Node(NodeCommand),
     /// Remembers which controller to speak to, and as whom
     Login(LoginArgs),
     /// Checks this installation, the controller, its agents, and what a file asks for

@@ -92,6 +92,8 @@ pub enum Kind {
     NodeCordoned,
     /// A node of the job is being emptied.
     NodeDraining,
+    /// A node of the job does not run any more, by an operator's word.
+    NodeFenced,
     /// A node of the job gets new work again.
     NodeUncordoned,
     /// An attempt is stopped so that its task can run again.
@@ -102,7 +104,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in declaration order.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Submitted,
         Self::StageReused,
         Self::AttemptPlaced,
@@ -128,6 +130,7 @@ impl Kind {
         Self::NodeReturned,
         Self::NodeCordoned,
         Self::NodeDraining,
+        Self::NodeFenced,
         Self::NodeUncordoned,
         Self::AttemptRequeued,
         Self::Restarted,
@@ -162,6 +165,7 @@ impl Kind {
             Self::NodeReturned => "node-returned",
             Self::NodeCordoned => "node-cordoned",
             Self::NodeDraining => "node-draining",
+            Self::NodeFenced => "node-fenced",
             Self::NodeUncordoned => "node-uncordoned",
             Self::AttemptRequeued => "attempt-requeued",
             Self::Restarted => "restarted",

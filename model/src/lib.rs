@@ -27,7 +27,7 @@ pub use job::{
     TaskShape, TaskState, Tool, TrainBody,
 };
 pub use layout::{LayoutError, Parallel};
-pub use node::{Cordon, Liveness, Node, Purpose};
+pub use node::{Cordon, Fence, Liveness, Node, Purpose};
 pub use retries::Retries;
 pub use shape::{Dtype, ModelShape};
 pub use stages::{Deal, Stages};

@@ -29,6 +29,8 @@ pub struct Node {
     pub joined: Timestamp,
     /// Set while an operator keeps new work away from it.
     pub cordon: Option<Cordon>,
+    /// Set while an operator says that the host, as of this boot id, does not run.
+    pub fence: Option<Fence>,
 }
 
 /// An operator's word that a node gets no new work.
@@ -42,6 +44,20 @@ pub struct Cordon {
     pub at: Timestamp,
     /// What becomes of the work that is there.
     pub purpose: Purpose,
+}
+
+/// An operator's word that a silent host does not run any more, so that
+/// nothing there needs to be waited for.
+///
+/// Ends with another boot id, which proves it, or when it is taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fence {
+    /// Who said so.
+    pub by: String,
+    /// Why, in their words; may be empty.
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// What becomes of the work on a cordoned node.

@@ -57,7 +57,8 @@ impl Work<'_> {
 
     pub(crate) fn uncordon(&mut self, node: &NodeId, by: &str) {
         let Some(view) = self.world.nodes.get_mut(node) else { return self.reply(Reply::NoSuchNode) };
-        if view.record.cordon.take().is_none() {
+        let (cordon, fence) = (view.record.cordon.take(), view.record.fence.take());
+        if cordon.is_none() && fence.is_none() {
             return self.reply(Reply::NodeUnchanged);
         }
         self.out.writes.insert(Write::Node(node.clone()));

@@ -48,6 +48,15 @@ pub enum Input {
         /// Milliseconds after which what still runs is stopped; `None` = never.
         deadline_ms: Option<u64>,
     },
+    /// An operator says that a silent node does not run any more.
+    Fence {
+        /// Which.
+        node: NodeId,
+        /// Who asks.
+        by: String,
+        /// Why, in their words.
+        reason: String,
+    },
     /// An operator lets new work onto a node again.
     Uncordon {
         /// Which.
@@ -275,6 +284,13 @@ pub enum Reply {
     NodeChanged,
     /// The node's record says so already.
     NodeUnchanged,
+    /// The node is not silent, or not for long enough, to be fenced.
+    NotSilent {
+        /// Whether this leader has heard it.
+        heard: bool,
+        /// Milliseconds since it spoke, or since this leader began.
+        silent_ms: u64,
+    },
     /// There is no such node.
     NoSuchNode,
     /// The report was taken, or is a latecomer that changes nothing: the agent may forget it.

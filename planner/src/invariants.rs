@@ -101,6 +101,10 @@ fn of_attempt(world: &World, job: &Job, task: &Task, attempt: &model::Attempt, n
         if cordon.is_some_and(|cordon| cordon.at < attempt.placed) {
             broken.push(format!("{name}: placed on node {} after it was cordoned", seat.node));
         }
+        let fence = world.nodes.get(&seat.node).and_then(|view| view.record.fence.as_ref());
+        if fence.is_some_and(|fence| fence.at < attempt.placed || !seat.state.is_over()) {
+            broken.push(format!("{name}: node {} is fenced, and has or gets a seat of it", seat.node));
+        }
         if !world.nodes.contains_key(&seat.node) {
             broken.push(format!("{name}: node {} is not known", seat.node));
         }

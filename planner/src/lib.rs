@@ -20,6 +20,7 @@ mod ahead;
 mod cancel;
 mod checkpoint;
 mod cordon;
+mod fence;
 mod files;
 mod index;
 pub mod input;

@@ -30,6 +30,12 @@ pub enum Mutation {
     ForgetCordonAtHello,
     /// A cordoned node gets new work.
     PlaceOnCordonedNode,
+    /// A node that speaks is fenced all the same.
+    FenceWhatSpeaks,
+    /// A node's greeting ends its fence, whatever its boot id.
+    ForgetFenceAtHello,
+    /// A fenced node gets new work.
+    PlaceOnFencedNode,
     /// What is moved off a node counts as cancelled.
     MovedIsCancelled,
     /// A restarted task counts its attempts from 1 again.
@@ -46,7 +52,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them, in declaration order.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::IgnoreAttemptNumber,
         Self::AcceptReportsOfOtherNodes,
         Self::GiveUpGangSeatWhilePeersRun,
@@ -59,6 +65,9 @@ impl Mutation {
         Self::ReuseAttemptNumber,
         Self::ForgetCordonAtHello,
         Self::PlaceOnCordonedNode,
+        Self::FenceWhatSpeaks,
+        Self::ForgetFenceAtHello,
+        Self::PlaceOnFencedNode,
         Self::MovedIsCancelled,
         Self::RestartForgetsHistory,
         Self::MixStagesAhead,

@@ -80,7 +80,12 @@ fn fit(
     let node = &view.record.id;
     let wanted = shape.ranks_per_node.max(1).saturating_mul(shape.slots_per_rank);
     // What takes no slot needs only processors, and those every node has.
-    let lax = world.broken(Mutation::PlaceOnCordonedNode) && view.liveness == Liveness::Ready;
+    let lax = match (&view.record.cordon, &view.record.fence) {
+        (Some(_), None) => world.broken(Mutation::PlaceOnCordonedNode),
+        (None, Some(_)) => world.broken(Mutation::PlaceOnFencedNode),
+        (None, None) | (Some(_), Some(_)) => false,
+    };
+    let lax = lax && view.liveness == Liveness::Ready;
     if !(view.takes_work() || lax) || (wanted > 0 && view.record.device != device) {
         return None;
     }

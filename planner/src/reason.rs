@@ -133,6 +133,8 @@ pub enum Away {
     Cordoned(Word),
     /// An operator empties it.
     Drained(Word),
+    /// An operator says that it does not run any more.
+    Fenced(Word),
     /// This leader has not heard it.
     Unheard,
     /// It speaks, but has no session at this moment.
@@ -239,6 +241,7 @@ impl fmt::Display for Away {
         match self {
             Self::Cordoned(word) => said(f, &format!("is cordoned by {}", word.by), &word.reason),
             Self::Drained(word) => said(f, &format!("is being drained by {}", word.by), &word.reason),
+            Self::Fenced(word) => said(f, &format!("is fenced by {}", word.by), &word.reason),
             Self::Unheard => f.write_str("has not spoken since this controller took over"),
             Self::BetweenSessions => f.write_str("is between two sessions"),
             Self::Silent => f.write_str("is silent"),

@@ -199,7 +199,7 @@ fn could_hold(world: &World, device: DeviceKind, shape: &TaskShape) -> BTreeSet<
         .nodes
         .values()
         .filter(|view| view.record.device == device && view.record.slots >= per_node)
-        .filter(|view| view.liveness != Liveness::Lost && view.record.cordon.is_none())
+        .filter(|view| view.liveness != Liveness::Lost && !view.is_set_aside())
         .map(|view| view.record.id.clone())
         .filter(|id| shape.pinned.as_ref().is_none_or(|pinned| pinned == id))
         .collect();

@@ -26,6 +26,9 @@ impl Work<'_> {
         if !self.world.broken(Mutation::ForgetCordonAtHello) {
             record.cordon = known.and_then(|view| view.record.cordon.clone());
         }
+        if !rebooted && !self.world.broken(Mutation::ForgetFenceAtHello) {
+            record.fence = known.and_then(|view| view.record.fence.clone());
+        }
         if known.is_none_or(|view| view.record != record) {
             self.out.writes.insert(Write::Node(id.clone()));
         }
@@ -46,6 +49,7 @@ impl Work<'_> {
             }
         }
         self.reconcile(id, live, true);
+        self.tell_undead(id);
         self.world.reconsider = true;
     }
 

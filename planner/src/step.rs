@@ -38,6 +38,7 @@ pub fn take(world: &mut World, input: &Input, now: Timestamp) -> Step {
         Input::Checkpoint(about) => work.about_checkpoint(about),
         Input::Cordon { node, by, reason } => work.cordon(node, by, reason),
         Input::Drain { node, by, reason, deadline_ms } => work.drain_node(node, by, reason, *deadline_ms),
+        Input::Fence { node, by, reason } => work.fence_node(node, by, reason),
         Input::Uncordon { node, by } => work.uncordon(node, by),
         Input::Hello { node, session, live } => work.hello(node, *session, live),
         Input::Beat { node, session, live } => work.beat(node, *session, live),

@@ -159,7 +159,7 @@ fn no_room(world: &World, job: &Job, task: &Task) -> Reason {
     }
     let named = |view: &NodeView| (view.record.id.clone(), away(view));
     let set_aside: Vec<(NodeId, Away)> =
-        fit.iter().filter(|view| view.record.cordon.is_some()).map(|view| named(view)).collect();
+        fit.iter().filter(|view| view.is_set_aside()).map(|view| named(view)).collect();
     let have = fit.len() - set_aside.len();
     if have < wanted {
         return Reason::SetAside { needs, have, fit: fit.len(), nodes: set_aside };
@@ -187,6 +187,9 @@ fn no_room(world: &World, job: &Job, task: &Task) -> Reason {
 
 /// Why a node gets no new work.
 fn away(view: &NodeView) -> Away {
+    if let Some(fence) = &view.record.fence {
+        return Away::Fenced(Word { by: fence.by.clone(), reason: fence.reason.clone() });
+    }
     if let Some(cordon) = &view.record.cordon {
         let word = Word { by: cordon.by.clone(), reason: cordon.reason.clone() };
         return match cordon.purpose {

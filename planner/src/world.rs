@@ -141,11 +141,17 @@ impl NodeView {
         }
     }
 
+    /// Whether an operator keeps new work away.
+    #[must_use]
+    pub fn is_set_aside(&self) -> bool {
+        self.record.cordon.is_some() || self.record.fence.is_some()
+    }
+
     /// Whether new work may be placed here: it speaks, there is a session to
     /// send the work through, and no operator has set it aside.
     #[must_use]
     pub fn takes_work(&self) -> bool {
-        self.liveness == Liveness::Ready && self.session.is_some() && self.record.cordon.is_none()
+        self.liveness == Liveness::Ready && self.session.is_some() && !self.is_set_aside()
     }
 }
 
@@ -162,7 +168,12 @@ impl World {
         if let Some(Cordon { purpose: Purpose::Empty { deadline: Some(at) }, .. }) = &record.cordon {
             self.expect_deadline(*at);
         }
-        self.nodes.insert(record.id.clone(), NodeView::unheard(record, self.since));
+        let mut view = NodeView::unheard(record, self.since);
+        // Nothing was waited for there, and nothing is.
+        if view.record.fence.is_some() {
+            view.liveness = Liveness::Lost;
+        }
+        self.nodes.insert(view.record.id.clone(), view);
     }
 
     /// Adds a stored job.
@@ -188,7 +199,7 @@ impl World {
     pub fn ready(&self, device: DeviceKind) -> impl Iterator<Item = &NodeView> {
         self.nodes
             .values()
-            .filter(move |n| n.liveness == Liveness::Ready && n.record.cordon.is_none() && n.record.device == device)
+            .filter(move |n| n.liveness == Liveness::Ready && !n.is_set_aside() && n.record.device == device)
     }
 
     /// Slots of `node` that seats hold, lowest first.

@@ -75,6 +75,11 @@ const TABLE: &[(&str, &str, &str)] = &[
         "must run on node `n1`, which has not spoken since this controller took over",
     ),
     ("hello n1; wait 61; submit j1 | p preflight pin=n1", "j1.p.0", "must run on node `n1`, which is lost"),
+    (
+        "hello n1; wait 6; fence n1 power; submit j1 | p preflight pin=n1",
+        "j1.p.0",
+        "must run on node `n1`, which is fenced by op: power",
+    ),
     ("submit j1 | a run nodes=2", "j1.a.0", "needs 2 nodes; 0 have joined"),
     (
         "hello n1; submit j1 | t train ranks=9",
@@ -145,7 +150,7 @@ const TABLE: &[(&str, &str, &str)] = &[
 ];
 
 /// Kinds of reasons, of nodes that are away, of needs, of seats.
-const KINDS: [usize; 4] = [27, 6, 6, 3];
+const KINDS: [usize; 4] = [27, 7, 6, 3];
 
 #[test]
 fn every_reason_is_reached_and_is_said_as_promised() {
@@ -187,6 +192,7 @@ fn note(reason: &Reason, reached: &mut [BTreeSet<usize>; 4]) {
             Away::BetweenSessions => 3,
             Away::Silent => 4,
             Away::Lost => 5,
+            Away::Fenced(_) => 6,
         });
     };
     let mut needs = |needs: &Needs| {

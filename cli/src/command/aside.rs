@@ -1,4 +1,4 @@
-//! `qctl cordon`, `qctl uncordon` and `qctl drain`: nodes set aside.
+//! `qctl cordon`, `qctl uncordon`, `qctl drain` and `qctl node fence`: nodes set aside.
 
 use clap_complete::ArgValueCompleter;
 use proto::v1;
@@ -51,6 +51,47 @@ pub(crate) struct DrainArgs {
     /// Why, for those who wait for the node
     #[arg(long, default_value = "", hide_default_value = true)]
     reason: String,
+}
+
+/// What is said of nodes.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub(crate) enum NodeCommand {
+    /// Says that silent hosts do not run any more: what they ran runs elsewhere at once
+    Fence(FenceArgs),
+}
+
+/// Which nodes, and why.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+For hosts that are known to be off or cut from power. Without it a silent node's training is replaced only once its
+other ranks have stopped and a margin for a save in flight has passed; with it at once. If the host runs on all the
+same, two attempts may write beside each other: a node that speaks is therefore refused (`qctl drain` empties it).
+
+Its devices are free again when it is back: at once after a reboot, else when what it still ran has been stopped and
+`qctl uncordon` was said.
+
+Example:
+  qctl node fence node-7 --reason \"power supply\"")]
+pub(crate) struct FenceArgs {
+    /// The nodes
+    #[arg(required = true, value_name = "NODE", add = ArgValueCompleter::new(completion::nodes))]
+    nodes: Vec<String>,
+    /// Why, for those who wait for the node
+    #[arg(long, default_value = "", hide_default_value = true)]
+    reason: String,
+}
+
+/// Says something of nodes.
+pub(crate) async fn node(command: &NodeCommand, mut client: Client) -> Result<(), Failure> {
+    match command {
+        NodeCommand::Fence(FenceArgs { nodes, reason }) => {
+            each(nodes, async |node| {
+                let request = v1::FenceRequest { node, reason: reason.clone() };
+                Ok(client.nodes.fence(request).await?.into_inner())
+            })
+            .await
+        }
+    }
 }
 
 /// Keeps new work away.

@@ -29,7 +29,7 @@ mod watching;
 
 use std::path::Path;
 
-pub(crate) use aside::{CordonArgs, DrainArgs, UncordonArgs};
+pub(crate) use aside::{CordonArgs, DrainArgs, NodeCommand, UncordonArgs};
 pub(crate) use cancel::CancelArgs;
 pub(crate) use ckpt::CkptArgs;
 pub(crate) use completion::{CompletionArgs, complete};
@@ -86,6 +86,7 @@ async fn served(command: Command, state_dir: Option<&Path>) -> Result<(), Failur
         Command::Cordon(args) => aside::cordon(&args, client()?).await,
         Command::Uncordon(args) => aside::uncordon(&args, client()?).await,
         Command::Drain(args) => aside::drain(&args, client()?).await,
+        Command::Node(command) => aside::node(&command, client()?).await,
         Command::Wait(args) => wait::run(&args, client()?).await,
         Command::Nodes(args) => nodes::run(&args, client()?).await,
         Command::Ckpt(args) => ckpt::run(&args, client()).await,

@@ -117,6 +117,7 @@ pub(super) fn line(node: &v1::NodeView) -> [String; 5] {
 /// `ready`, `ready, draining`: how it is heard, and whether it gets work.
 pub(super) fn phase(node: &v1::NodeView) -> String {
     let aside = match &node.cordon {
+        _ if node.fence.is_some() => ", fenced",
         None => "",
         Some(cordon) if cordon.draining && cordon.empty => ", drained",
         Some(cordon) if cordon.draining => ", draining",

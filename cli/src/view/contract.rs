@@ -73,8 +73,8 @@ fn written() -> Vec<(&'static str, Value)> {
         processes: vec![v1::NpuProcess::default()],
         ..v1::NpuHealth::default()
     };
-    let cordon = Some(v1::CordonView::default());
-    let node = v1::NodeView { cordon, npus: Some(npus), ..v1::NodeView::default() };
+    let (cordon, fence) = (Some(v1::CordonView::default()), Some(v1::FenceView::default()));
+    let node = v1::NodeView { cordon, fence, npus: Some(npus), ..v1::NodeView::default() };
     let task = v1::PlannedTask { commands: vec![v1::CommandLine::default()], ..v1::PlannedTask::default() };
     let stage = v1::PlannedStage { tasks: vec![task], ..v1::PlannedStage::default() };
     let plan = v1::PlanReply { stages: vec![stage], ..v1::PlanReply::default() };

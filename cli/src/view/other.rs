@@ -28,6 +28,7 @@ pub(crate) struct Node {
     attempts: Vec<String>,
     quarantined: Vec<String>,
     cordon: Option<Cordon>,
+    fence: Option<Fence>,
     npus: Option<Npus>,
 }
 
@@ -40,6 +41,14 @@ struct Cordon {
     draining: bool,
     deadline_ms: Option<u64>,
     empty: bool,
+}
+
+/// Who says that a host does not run any more.
+#[derive(Debug, Serialize)]
+struct Fence {
+    reason: Option<String>,
+    by: String,
+    at_ms: Option<u64>,
 }
 
 /// What a node's slots stand for.
@@ -72,6 +81,11 @@ impl From<v1::NodeView> for Node {
             quarantined: node.quarantined,
             npus: node.npus.map(Into::into),
             cordon: node.cordon.map(Into::into),
+            fence: node.fence.map(|fence| Fence {
+                reason: given(fence.reason),
+                by: fence.by,
+                at_ms: known(fence.at_ms),
+            }),
         }
     }
 }

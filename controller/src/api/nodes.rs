@@ -56,6 +56,14 @@ impl Service for Nodes {
         let deadline_ms = deadline_ms.map(|millis| millis.min(LONGEST_DEADLINE));
         self.change(node.clone(), "draining", Input::Drain { node, by, reason, deadline_ms }).await
     }
+
+    async fn fence(&self, request: Request<v1::FenceRequest>) -> Result<Response<v1::NodeReply>, Status> {
+        let by = peer::user(&request)?;
+        let v1::FenceRequest { node, reason } = request.into_inner();
+        let node = self.known(&node).await?;
+        let reason = bounded(&reason);
+        self.change(node.clone(), "fenced", Input::Fence { node, by, reason }).await
+    }
 }
 
 impl Nodes {
@@ -78,6 +86,7 @@ impl Nodes {
         let outcome = match self.driver.step(input).await?.reply {
             Some(Reply::NodeChanged) => done,
             Some(Reply::NodeUnchanged) => "unchanged",
+            Some(Reply::NotSilent { heard, silent_ms }) => return Err(not_silent(&node, heard, silent_ms)),
             Some(Reply::NoSuchNode) => return Err(Status::not_found(format!("node `{node}` is gone"))),
             Some(_) | None => return Err(Status::internal("the request was not answered")),
         };
@@ -86,6 +95,19 @@ impl Nodes {
         let node = views.into_iter().find(|view| view.id == node.as_str());
         Ok(Response::new(v1::NodeReply { outcome: outcome.to_owned(), node }))
     }
+}
+
+/// Refuses to believe that a node which may speak in a moment is dead.
+fn not_silent(node: &NodeId, heard: bool, silent_ms: u64) -> Status {
+    let ago = silent_ms / 1_000;
+    let (message, hint) = if heard {
+        let message = format!("node `{node}` spoke {ago} s ago, and can be told to stop what it runs");
+        (message, format!("empty it: qctl drain {node} --deadline 0s; if it was just switched off, ask again in 10 s"))
+    } else {
+        let message = format!("this controller leads for {ago} s, and node `{node}` may speak in a moment");
+        (message, "ask again in 10 s".to_owned())
+    };
+    refuse(Code::FailedPrecondition, message, Some(hint))
 }
 
 fn bounded(reason: &str) -> String {

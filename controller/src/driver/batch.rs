@@ -81,6 +81,7 @@ impl<S: Store> Driver<S> {
             | Input::Checkpoint(_)
             | Input::Cordon { .. }
             | Input::Drain { .. }
+            | Input::Fence { .. }
             | Input::Uncordon { .. } => Some(input),
             Input::Hello { .. }
             | Input::Beat { .. }

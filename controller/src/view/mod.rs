@@ -41,6 +41,11 @@ pub(crate) fn nodes(world: &World, progress: &Progress) -> Vec<v1::NodeView> {
             clock_ahead_ms: progress.clock(&record.id),
             attempts: world.seats_on(&record.id).map(|attempt| attempt.to_string()).collect(),
             quarantined: quarantined.map(|(_, attempt)| attempt.to_string()).collect(),
+            fence: record.fence.as_ref().map(|fence| v1::FenceView {
+                reason: fence.reason.clone(),
+                by: fence.by.clone(),
+                at_ms: fence.at.0,
+            }),
             cordon: record.cordon.as_ref().map(|cordon| self::cordon(world, &record.id, cordon)),
         }
     };

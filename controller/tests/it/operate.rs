@@ -37,6 +37,17 @@ async fn a_cordon_keeps_work_away_until_it_is_taken_back() {
 }
 
 #[tokio::test]
+async fn a_node_that_may_speak_is_not_fenced() {
+    let cluster = Cluster::start().await;
+    let _agent = Agent::join(&cluster, "node-1").await;
+    let fence = v1::FenceRequest { node: "node-1".into(), reason: "power".into() };
+    let refused = cluster.nodes().fence(fence).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("can be told to stop what it runs"), "{}", refused.message());
+    assert!(hint(&refused).contains("qctl drain node-1 --deadline 0s"), "{}", hint(&refused));
+}
+
+#[tokio::test]
 async fn a_job_goes_on_under_its_own_name_and_number() {
     let cluster = Cluster::start().await;
     let mut agent = Agent::join(&cluster, "n1").await;

@@ -150,5 +150,6 @@ pub(crate) fn node(id: &str, slots: u32, boot: &str) -> Node {
         memory: 1 << 30,
         joined: Timestamp(0),
         cordon: None,
+        fence: None,
     }
 }

@@ -67,6 +67,10 @@ impl Stage {
                 let reason = words[2..].join(" ");
                 self.input(&Input::Cordon { node: NodeId::new(words[1]).unwrap(), by: "op".into(), reason });
             }
+            "fence" => {
+                let reason = words[2..].join(" ");
+                self.input(&Input::Fence { node: NodeId::new(words[1]).unwrap(), by: "op".into(), reason });
+            }
             "uncordon" => {
                 self.input(&Input::Uncordon { node: NodeId::new(words[1]).unwrap(), by: "op".into() });
             }
@@ -314,6 +318,9 @@ impl Stage {
                 Reply::NodeChanged | Reply::CheckpointChanged => {}
                 Reply::CheckpointRefused(refusal) => writeln!(out, "  reply refused: {refusal:?}").unwrap(),
                 Reply::NodeUnchanged | Reply::CheckpointUnchanged => writeln!(out, "  reply unchanged").unwrap(),
+                Reply::NotSilent { heard, silent_ms } => {
+                    writeln!(out, "  reply not silent: heard {heard}, for {silent_ms} ms").unwrap();
+                }
                 Reply::NoSuchNode => writeln!(out, "  reply no such node").unwrap(),
             }
         }

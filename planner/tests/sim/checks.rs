@@ -84,23 +84,23 @@ pub(crate) fn failures(
     Ok(())
 }
 
+/// Only a silent node is fenced.
+pub(crate) fn fenced(node: &NodeId, contact: &BTreeMap<NodeId, Timestamp>, now: Timestamp) -> Result<(), String> {
+    let silent = silent_for(contact, node, now, policy().suspect_after_ms);
+    if silent { Ok(()) } else { Err(format!("{node} was fenced, and spoke lately")) }
+}
+
 /// An attempt is over only when no node runs it, but for nodes silent long enough.
-pub(crate) fn overs(
-    world: &World,
-    saved: &Saved,
-    agents: &Agents,
-    contact: &BTreeMap<NodeId, Timestamp>,
-    truth: &mut Truth,
-    now: Timestamp,
-) -> Result<(), String> {
-    for (id, task, nodes, gang) in ended_attempts(world, saved) {
+pub(crate) fn overs(driver: &Driver, agents: &Agents, truth: &mut Truth, now: Timestamp) -> Result<(), String> {
+    for (id, task, nodes, gang) in ended_attempts(&driver.world, &driver.saved) {
         for node in &nodes {
             let Some(agent) = agents.get(node) else { continue };
             if !agent.holds_running(&id) {
                 continue;
             }
             let window = policy().lost_after_ms;
-            if !silent_for(contact, node, now, window) {
+            let fenced = driver.given_up.contains(&(id.clone(), node.clone()));
+            if !fenced && !silent_for(&driver.contact, node, now, window) {
                 return Err(format!("{id} is over while {node} runs it and spoke lately (gang {gang})"));
             }
             truth.abandoned.insert((id.clone(), node.clone()));
@@ -162,6 +162,12 @@ pub(crate) fn after_batch(driver: &Driver, agents: &Agents, truth: &Truth) -> Re
     for (node, cordon) in &driver.set_aside {
         if driver.saved.nodes[node].cordon != *cordon {
             return Err(format!("an operator's word about {node} is forgotten"));
+        }
+    }
+    for (node, boot) in &driver.fenced {
+        let saved = &driver.saved.nodes[node];
+        if boot.as_ref().is_some_and(|boot| saved.boot_id == *boot) && saved.fence.is_none() {
+            return Err(format!("{node} is fenced no more, and was not rebooted"));
         }
     }
     for id in &driver.promised {

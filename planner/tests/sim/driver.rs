@@ -46,7 +46,12 @@ pub(crate) struct Driver {
     pub(crate) restarted: BTreeSet<model::JobId>,
     /// Ends that were acknowledged while their seat was open.
     pub(crate) promised: BTreeSet<AttemptId>,
+    /// Nodes that operators fenced, with the boot id that they meant.
+    pub(crate) fenced: BTreeMap<NodeId, Option<String>>,
+    /// Seats that were given up by an operator's word.
+    pub(crate) given_up: BTreeSet<(AttemptId, NodeId)>,
     said: BTreeMap<NodeId, Option<Cordon>>,
+    said_fenced: BTreeMap<NodeId, Option<String>>,
     revived: BTreeSet<model::JobId>,
     mutation: Option<Mutation>,
 }
@@ -77,7 +82,10 @@ impl Driver {
             set_aside: BTreeMap::new(),
             restarted: BTreeSet::new(),
             promised: BTreeSet::new(),
+            fenced: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             said: BTreeMap::new(),
+            said_fenced: BTreeMap::new(),
             revived: BTreeSet::new(),
             mutation,
         };
@@ -101,6 +109,8 @@ impl Driver {
         let mut promises = Vec::new();
         for (input, seq) in inputs {
             let open_end = self.open_end(input);
+            let fence = if let Input::Fence { node, .. } = input { Some(node) } else { None };
+            let seats: Vec<AttemptId> = fence.into_iter().flat_map(|node| self.world.seats_on(node)).collect();
             let mut step = take(&mut self.world, input, now);
             let broken = invariants(&self.world);
             if !broken.is_empty() {
@@ -108,6 +118,10 @@ impl Driver {
             }
             self.note_contact(input, now);
             self.note_word(input, step.reply.as_ref());
+            if let (Input::Fence { node, .. }, Some(Reply::NodeChanged)) = (input, &step.reply) {
+                checks::fenced(node, &self.contact, now)?;
+                self.given_up.extend(seats.into_iter().map(|attempt| (attempt, node.clone())));
+            }
             checks::after_input(&self.world, input, agents)?;
             checks::failures(&self.world, &step.events, agents, &self.contact, now)?;
             writes.append(&mut step.writes);
@@ -129,15 +143,17 @@ impl Driver {
         events.append(&mut step.events);
         downs.extend(self.downs(&mut step));
         self.wake = step.wake_at.map(|(at, _)| at);
-        checks::overs(&self.world, &self.saved, agents, &self.contact, truth, now)?;
+        checks::overs(self, agents, truth, now)?;
         let (said, revived) = (std::mem::take(&mut self.said), std::mem::take(&mut self.revived));
         if fate != Fate::Refused {
             self.set_aside.extend(said);
+            self.fenced.append(&mut self.said_fenced);
             // An end that was promised before may begin again; the history still holds it.
             self.restarted.extend(revived);
             self.saved.apply(&self.world, writes.iter(), &events);
             checks::saved_all(&self.world, &self.saved)?;
         }
+        self.said_fenced.clear();
         if fate == Fate::Saved {
             self.promised.extend(promises);
             downs.extend(acks);
@@ -204,6 +220,7 @@ impl Driver {
             | Input::Checkpoint(_)
             | Input::Cordon { .. }
             | Input::Drain { .. }
+            | Input::Fence { .. }
             | Input::Uncordon { .. }
             | Input::Unfit { .. }
             | Input::Tick => {}
@@ -213,9 +230,16 @@ impl Driver {
     /// What must hold after an operator's or user's word, once it is saved.
     fn note_word(&mut self, input: &Input, reply: Option<&Reply>) {
         match (input, reply) {
-            (Input::Cordon { node, .. } | Input::Drain { node, .. }, Some(Reply::NodeChanged))
-            | (Input::Uncordon { node, .. }, Some(Reply::NodeChanged)) => {
+            (Input::Cordon { node, .. } | Input::Drain { node, .. }, Some(Reply::NodeChanged)) => {
                 _ = self.said.insert(node.clone(), self.world.nodes[node].record.cordon.clone());
+            }
+            (Input::Fence { node, .. }, Some(Reply::NodeChanged)) => {
+                let boot = self.world.nodes[node].record.boot_id.clone();
+                _ = self.said_fenced.insert(node.clone(), Some(boot));
+            }
+            (Input::Uncordon { node, .. }, Some(Reply::NodeChanged)) => {
+                _ = self.said.insert(node.clone(), None);
+                _ = self.said_fenced.insert(node.clone(), None);
             }
             (Input::Restart(wish), Some(Reply::Restarted(_))) => _ = self.revived.insert(wish.job.clone()),
             _ => {}

@@ -130,7 +130,7 @@ impl Sim {
             for (node, session) in sessions.collect::<Vec<_>>() {
                 self.to_controller.push((self.now, Input::Unfit { node, session, slots: BTreeSet::new() }, None));
             }
-            let nodes = self.driver.saved.nodes.values().filter(|node| node.cordon.is_some());
+            let nodes = self.driver.saved.nodes.values().filter(|node| node.cordon.is_some() || node.fence.is_some());
             for node in nodes.map(|node| node.id.clone()).collect::<Vec<_>>() {
                 let input = Input::Uncordon { node, by: "op".into() };
                 self.to_controller.push((self.now, input, None));
@@ -249,7 +249,10 @@ impl Sim {
         let nodes: Vec<NodeId> = self.agents.keys().cloned().collect();
         let Some(node) = self.random.pick(&nodes) else { return };
         let (by, reason) = ("op".to_owned(), "fan".to_owned());
-        let input = match self.random.below(4) {
+        let input = match self.random.below(6) {
+            4 => return self.power_off(&node),
+            // Whatever an operator says of it: only a silent one is believed to be dead.
+            5 => Input::Fence { node, by, reason },
             0 => Input::Cordon { node, by, reason },
             1 | 2 => {
                 let deadline_ms = self.random.one_in(2).then(|| self.random.below(6_000));
@@ -258,6 +261,16 @@ impl Sim {
             _ => Input::Uncordon { node, by },
         };
         self.to_controller.push((self.now.after_ms(self.random.below(200)), input, None));
+    }
+
+    /// A host is switched off, and an operator says so.
+    fn power_off(&mut self, node: &NodeId) {
+        let back = self.now.after_ms(4_000 + self.random.below(20_000));
+        self.agents.get_mut(node).unwrap().reboot(back, &mut self.truth);
+        self.session_over(node);
+        let at = self.now.after_ms(3_000 + self.random.below(3_000));
+        let input = Input::Fence { node: node.clone(), by: "op".into(), reason: "power".into() };
+        self.to_controller.push((at, input, None));
     }
 
     /// A device of a node is in alarm, or none is any more.

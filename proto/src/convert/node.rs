@@ -65,6 +65,7 @@ pub fn hello_node(hello: &v1::Hello, joined: Timestamp) -> Result<Node, WireErro
         memory: hello.memory,
         joined,
         cordon: None,
+        fence: None,
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use model::{
     Attempt, AttemptState, AttemptSummary, Body, Cancel, Cause, Checkpoint, Cordon, DeviceKind, Drain, EngineBody,
-    Event, Failure, FileRecord, History, Job, JobId, JobName, Launcher, Node, NodeId, Outcome, Output, Parallel,
+    Event, Failure, Fence, FileRecord, History, Job, JobId, JobName, Launcher, Node, NodeId, Outcome, Output, Parallel,
     PreflightBody, Purpose, Restart, Retries, Runtime, Seat, SeatEnd, SeatState, ShardRecord, Stage, StageKind,
     StageName, Task, TaskShape, TaskState, Timestamp, Tool, TrainBody,
 };
@@ -142,6 +142,7 @@ fn node(r: wire::Node) -> Result<Node, Damage> {
         memory: r.memory,
         joined: Timestamp(r.joined),
         cordon: r.cordon.map(cordon),
+        fence: r.fence.map(|r| Fence { by: r.by, reason: r.reason, at: Timestamp(r.at) }),
     })
 }
 

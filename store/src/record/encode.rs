@@ -24,6 +24,11 @@ pub fn node(node: &Node) -> (String, Vec<u8>) {
         memory: node.memory,
         joined: node.joined.0,
         cordon: node.cordon.as_ref().map(cordon),
+        fence: node.fence.as_ref().map(|fence| wire::Fence {
+            by: fence.by.clone(),
+            reason: fence.reason.clone(),
+            at: fence.at.0,
+        }),
     };
     (format!("nodes/{}", node.id), record.encode_to_vec())
 }

@@ -231,13 +231,16 @@ fn a_node_and_events_read_back_equal() {
         memory: 1 << 40,
         joined: Timestamp(3),
         cordon: None,
+        fence: None,
     };
     let purposes = [Purpose::Keep, Purpose::Empty { deadline: None }, Purpose::Empty { deadline: Some(Timestamp(9)) }];
     let set_aside = purposes.map(|purpose| {
         let cordon = Cordon { by: "op".into(), reason: "fan".into(), at: Timestamp(8), purpose };
         Node { cordon: Some(cordon), ..node_record.clone() }
     });
-    for one in set_aside.into_iter().chain([node_record]) {
+    let fence = model::Fence { by: "op".into(), reason: "power".into(), at: Timestamp(8) };
+    let fenced = Node { fence: Some(fence), ..node_record.clone() };
+    for one in set_aside.into_iter().chain([fenced, node_record]) {
         assert_eq!(load_nodes(&[node(&one)]).unwrap(), [one]);
     }
     let levels = [model::event::Level::Info, model::event::Level::Warn, model::event::Level::Error];

@@ -30,6 +30,8 @@ pub(super) struct Node {
     pub joined: u64,
     #[prost(message, optional, tag = "11")]
     pub cordon: Option<Cordon>,
+    #[prost(message, optional, tag = "12")]
+    pub fence: Option<Fence>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -44,6 +46,16 @@ pub(super) struct Cordon {
     pub empty: bool,
     #[prost(uint64, optional, tag = "5")]
     pub deadline: Option<u64>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Fence {
+    #[prost(string, tag = "1")]
+    pub by: String,
+    #[prost(string, tag = "2")]
+    pub reason: String,
+    #[prost(uint64, tag = "3")]
+    pub at: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Enumeration)]
