@@ -34,6 +34,7 @@ pub mod reason;
 mod report;
 mod restart;
 mod retry;
+mod room;
 mod schedule;
 mod session;
 mod settle;

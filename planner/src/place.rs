@@ -99,12 +99,17 @@ fn fit(
     if kept.contains(node) || !slots_are_known(world, view) {
         return None;
     }
-    let fit = (0..view.record.slots).filter(|slot| !view.unfit.contains(slot));
-    let free = fit.filter(|slot| load.is_none_or(|load| !load.slots.contains(slot)));
-    let free: Vec<u32> = free.collect();
+    let free: Vec<u32> = free_slots(world, view).collect();
     let wanted = usize::try_from(wanted).ok()?;
     let slots = free.get(..wanted)?.to_vec();
     Some((u32::try_from(free.len()).unwrap_or(u32::MAX), Chosen { node: node.clone(), slots }))
+}
+
+/// Slots of a node that no seat holds and whose device is well, lowest first.
+pub(crate) fn free_slots<'w>(world: &'w World, view: &'w NodeView) -> impl Iterator<Item = u32> + 'w {
+    let load = world.index.load(&view.record.id);
+    let fit = (0..view.record.slots).filter(|slot| !view.unfit.contains(slot));
+    fit.filter(move |slot| load.is_none_or(|load| !load.slots.contains(slot)))
 }
 
 /// Whether nothing runs on the node whose slots nobody has on record.

@@ -48,8 +48,8 @@ pub enum Reason {
         iteration: u64,
         /// Where.
         node: NodeId,
-        /// What that does.
-        away: Away,
+        /// What keeps it.
+        lack: Lack,
     },
     /// Its one node has not joined.
     PinnedAbsent(NodeId),
@@ -66,36 +66,23 @@ pub enum Reason {
         /// Nodes of its kind.
         joined: usize,
     },
-    /// Operators keep work away from the nodes that could hold it.
-    SetAside {
+    /// Too few of the nodes that could hold it have room now.
+    Short {
         /// What it needs.
         needs: Needs,
-        /// Nodes that are left.
+        /// Nodes that have it.
         have: usize,
-        /// Nodes that could hold it.
+        /// Nodes that are large enough.
         fit: usize,
-        /// Those that are set aside.
-        nodes: Vec<(NodeId, Away)>,
-    },
-    /// Too few of the nodes that could hold it can be reached.
-    Unreachable {
-        /// What it needs.
-        needs: Needs,
-        /// Nodes that can.
-        reachable: usize,
-        /// One that cannot.
-        node: Option<(NodeId, Away)>,
+        /// What keeps others of them, what people can mend first.
+        lacks: Vec<(NodeId, Lack)>,
+        /// How many more are kept.
+        more: usize,
     },
     /// Every node runs as many tasks without slots as it may.
     Full(u32),
     /// An earlier job waits for slots of the same kind.
     Behind(Needs, JobName),
-    /// On so many nodes something runs that nobody has on record.
-    Strangers(Needs, usize),
-    /// Devices in alarm get no work.
-    Alarmed(Needs, Vec<(NodeId, Vec<u32>)>),
-    /// Other tasks take the slots.
-    Taken(Needs),
     /// Seats check what they need.
     Preparing(Vec<Spot>),
     /// It was sent ahead to a node that runs so many of its kind at once.
@@ -145,6 +132,26 @@ pub enum Away {
     Lost,
 }
 
+/// What keeps a node that is large enough from taking a task now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// It gets no new work.
+    Away(Away),
+    /// Something runs there that was replaced, or that nobody has on record.
+    Strangers,
+    /// Too few of its slots are free.
+    Taken {
+        /// So many are.
+        free: usize,
+        /// Of so many.
+        slots: u32,
+        /// Jobs that hold some; not all, where there are many.
+        jobs: Vec<JobName>,
+        /// Slots whose device is in alarm.
+        alarmed: Vec<u32>,
+    },
+}
+
 /// What a task needs: nodes, and free slots on each of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
@@ -183,12 +190,12 @@ impl fmt::Display for Reason {
                 let last = last.as_ref().map(|last| text::failure(last)).unwrap_or_default();
                 said(f, &format!("is tried again in {} ({which})", text::span(*wait_ms)), &last)
             }
-            Self::Checkpoint { iteration, node, away } => {
-                write!(f, "its checkpoint of iteration {iteration} lies on node `{node}`, which {away}")
+            Self::Checkpoint { iteration, node, lack } => {
+                write!(f, "its checkpoint of iteration {iteration} lies on node `{node}`, which {lack}")
             }
             Self::PinnedAbsent(node) => write!(f, "must run on node `{node}`, which has not joined"),
             Self::PinnedKind(node, device) => {
-                write!(f, "must run on node `{node}`, which has no {} slots", kind(*device))
+                write!(f, "must run on node `{node}`, which has no {}", units(*device).1)
             }
             Self::PinnedAway(node, away) => write!(f, "must run on node `{node}`, which {away}"),
             Self::TooFew { needs: needs @ Needs { per_node: 0, .. }, joined, .. } => {
@@ -197,34 +204,21 @@ impl fmt::Display for Reason {
             Self::TooFew { needs, fit, joined } => {
                 write!(f, "needs {needs}; {fit} of {joined} joined nodes of this kind are large enough")
             }
-            Self::SetAside { needs, have, fit, nodes } => {
-                let verb = match (needs.per_node, have) {
-                    (0, 1) => "takes work",
-                    (0, _) => "take work",
-                    (_, 1) => "has them",
-                    (_, _) => "have them",
+            Self::Short { needs, have, fit, lacks, more } => {
+                let verb = match (needs.per_node, needs.nodes, have) {
+                    (0, _, 1) => "takes work",
+                    (0, _, _) => "take work",
+                    (1, 1, 1) => "has one",
+                    (1, 1, _) => "have one",
+                    (_, _, 1) => "has them",
+                    (_, _, _) => "have them",
                 };
-                let named: Vec<String> = nodes.iter().map(|(node, away)| format!("`{node}` {away}")).collect();
-                write!(f, "needs {needs}; {have} of {fit} joined nodes {verb}; node {}", named.join(", node "))
-            }
-            Self::Unreachable { needs, reachable, node } => {
-                write!(f, "needs {needs}; {reachable} can be reached")?;
-                node.as_ref().map_or(Ok(()), |(node, away)| write!(f, "; node `{node}` {away}"))
+                write!(f, "needs {needs}; {have} of {fit} joined nodes {verb}")?;
+                lacks.iter().try_for_each(|(node, lack)| write!(f, "; node `{node}` {lack}"))?;
+                if *more == 0 { Ok(()) } else { write!(f, "; and {more} more") }
             }
             Self::Full(limit) => write!(f, "every node runs {limit} such tasks, which is its limit"),
             Self::Behind(needs, job) => write!(f, "needs {needs}; job `{job}` is ahead in the queue"),
-            Self::Strangers(needs, nodes) => {
-                write!(f, "needs {needs}; what still runs on {nodes} of them was replaced, or is unknown here")
-            }
-            Self::Alarmed(needs, nodes) => {
-                write!(f, "needs {needs}; other tasks take the slots, or their devices are in alarm: slot ")?;
-                let slots = nodes.iter().map(|(node, slots)| {
-                    let slots: Vec<String> = slots.iter().map(u32::to_string).collect();
-                    format!("{} of `{node}`", slots.join(", "))
-                });
-                f.write_str(&slots.collect::<Vec<_>>().join("; slot "))
-            }
-            Self::Taken(needs) => write!(f, "needs {needs}; the slots are taken by other tasks"),
             Self::Preparing(seats) => write!(f, "waits for {} to be prepared", joined(seats)),
             Self::Queued(seat, limit) => write!(f, "is in the queue of {seat}, which runs {limit} of its kind at once"),
             Self::Starting(seats) => write!(f, "starts on {}", joined(seats)),
@@ -250,16 +244,41 @@ impl fmt::Display for Away {
     }
 }
 
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Away(away) => away.fmt(f),
+            Self::Strangers => f.write_str("runs what was replaced, or is unknown here"),
+            Self::Taken { free, slots, jobs, alarmed } => {
+                let names: Vec<String> = jobs.iter().map(|job| format!("`{job}`")).collect();
+                let jobs = match names.as_slice() {
+                    [] => None,
+                    [one] => Some(format!("job {one} runs there")),
+                    many => Some(format!("jobs {} run there", text::join(many))),
+                };
+                let numbers: Vec<String> = alarmed.iter().map(u32::to_string).collect();
+                let alarmed = match numbers.as_slice() {
+                    [] => None,
+                    [one] => Some(format!("slot {one} is in alarm")),
+                    many => Some(format!("slots {} are in alarm", text::join(many))),
+                };
+                let why: Vec<String> = jobs.into_iter().chain(alarmed).collect();
+                said(f, &format!("has {free} of {slots} slots free"), &text::join(&why))
+            }
+        }
+    }
+}
+
 impl fmt::Display for Needs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = kind(self.device);
+        let (one, many) = units(self.device);
         match (self.nodes, self.per_node) {
             (1, 0) => f.write_str("a node"),
             (nodes, 0) => write!(f, "{nodes} nodes"),
-            (1, 1) => write!(f, "a free {kind} slot"),
-            (1, slots) => write!(f, "{slots} free {kind} slots on one node"),
-            (nodes, 1) => write!(f, "{nodes} nodes with a free {kind} slot each"),
-            (nodes, slots) => write!(f, "{nodes} nodes with {slots} free {kind} slots each"),
+            (1, 1) => write!(f, "a free {one}"),
+            (1, slots) => write!(f, "{slots} free {many} on one node"),
+            (nodes, 1) => write!(f, "{nodes} nodes with a free {one} each"),
+            (nodes, slots) => write!(f, "{nodes} nodes with {slots} free {many} each"),
         }
     }
 }
@@ -286,9 +305,10 @@ fn joined(seats: &[Spot]) -> String {
     text::join(&seats.iter().map(Spot::to_string).collect::<Vec<_>>())
 }
 
-fn kind(device: DeviceKind) -> &'static str {
+/// What slots of this kind are called.
+fn units(device: DeviceKind) -> (&'static str, &'static str) {
     match device {
-        DeviceKind::Ascend => "ascend",
-        DeviceKind::Cpu => "cpu",
+        DeviceKind::Ascend => ("NPU", "NPUs"),
+        DeviceKind::Cpu => ("cpu slot", "cpu slots"),
     }
 }

@@ -1,19 +1,16 @@
 //! Why something waits, failed or was stopped.
 
-use model::{
-    Attempt, AttemptState, Drain, Job, JobId, Liveness, NodeId, Outcome, Purpose, Seat, SeatState, Stage, Task,
-    TaskState,
-};
+use model::{Attempt, AttemptState, Drain, Job, JobId, NodeId, Outcome, Seat, SeatState, Stage, Task, TaskState};
 
 use crate::ahead;
 use crate::index::Load;
 use crate::phase::{self, JobPhase, StagePhase};
-use crate::place;
-use crate::reason::{Away, Needs, Reason, Spot, Word};
+use crate::reason::{Reason, Spot, Word};
 use crate::retry;
+use crate::room;
 use crate::schedule;
 use crate::step::is_prepared;
-use crate::world::{NodeView, World};
+use crate::world::World;
 
 /// Explains a job: its phase, then a line for each stage that is under way,
 /// waits or failed. One line if there is no such job.
@@ -119,104 +116,16 @@ fn waiting(world: &World, job: &Job, stage: &Stage, task: &Task) -> Reason {
         let which = retry::next(job, task, world.stepped);
         return Reason::Backoff { wait_ms: at.since(world.stepped), which, last };
     }
-    checkpoint(world, job, stage, task).unwrap_or_else(|| no_room(world, job, task))
+    checkpoint(world, job, stage, task).unwrap_or_else(|| room::none(world, job, task))
 }
 
 /// The node that a task waits for because its checkpoint lies there.
 fn checkpoint(world: &World, job: &Job, stage: &Stage, task: &Task) -> Option<Reason> {
     let (iteration, nodes) = schedule::anchors(world, job, stage, task)?;
-    let view = nodes.iter().filter_map(|node| world.nodes.get(node)).find(|view| !view.takes_work())?;
-    Some(Reason::Checkpoint { iteration, node: view.record.id.clone(), away: away(view) })
-}
-
-/// Why no set of nodes takes the task now.
-fn no_room(world: &World, job: &Job, task: &Task) -> Reason {
-    let shape = &task.shape;
-    let device = job.runtime.device;
-    let per_node = shape.ranks_per_node.max(1).saturating_mul(shape.slots_per_rank);
-    if let Some(pinned) = &shape.pinned {
-        match world.nodes.get(pinned) {
-            None => return Reason::PinnedAbsent(pinned.clone()),
-            Some(view) if per_node > 0 && view.record.device != device => {
-                return Reason::PinnedKind(pinned.clone(), device);
-            }
-            Some(view) if !view.takes_work() => return Reason::PinnedAway(pinned.clone(), away(view)),
-            Some(_) => {}
-        }
-    }
-    let fit: Vec<&NodeView> = world
-        .nodes
-        .values()
-        // What takes no slot needs only processors, and those every node has.
-        .filter(|view| per_node == 0 || view.record.device == device && view.record.slots >= per_node)
-        .filter(|view| shape.pinned.as_ref().is_none_or(|pinned| *pinned == view.record.id))
-        .collect();
-    let needs = Needs { nodes: shape.nodes.max(1), per_node, device };
-    let wanted = usize::try_from(shape.nodes.max(1)).unwrap_or(usize::MAX);
-    if fit.len() < wanted {
-        let joined = world.nodes.values().filter(|view| per_node == 0 || view.record.device == device).count();
-        return Reason::TooFew { needs, fit: fit.len(), joined };
-    }
-    let named = |view: &NodeView| (view.record.id.clone(), away(view));
-    let set_aside: Vec<(NodeId, Away)> =
-        fit.iter().filter(|view| view.is_set_aside()).map(|view| named(view)).collect();
-    let have = fit.len() - set_aside.len();
-    if have < wanted {
-        return Reason::SetAside { needs, have, fit: fit.len(), nodes: set_aside };
-    }
-    let reachable = fit.iter().filter(|view| view.takes_work()).count();
-    if reachable < wanted {
-        let node = fit.iter().find(|view| !view.takes_work()).map(|view| named(view));
-        return Reason::Unreachable { needs, reachable, node };
-    }
-    if per_node == 0 {
-        return Reason::Full(world.policy.engine_tasks_per_node);
-    }
-    if let Some(ahead) = ahead_in_queue(world, job) {
-        return Reason::Behind(needs, ahead.name.clone());
-    }
-    let strangers = fit.iter().filter(|view| !place::slots_are_known(world, view)).count();
-    if strangers > 0 {
-        return Reason::Strangers(needs, strangers);
-    }
-    let unfit = fit.iter().filter(|view| !view.unfit.is_empty());
-    let unfit: Vec<(NodeId, Vec<u32>)> =
-        unfit.map(|view| (view.record.id.clone(), view.unfit.iter().copied().collect())).collect();
-    if unfit.is_empty() { Reason::Taken(needs) } else { Reason::Alarmed(needs, unfit) }
-}
-
-/// Why a node gets no new work.
-fn away(view: &NodeView) -> Away {
-    if let Some(fence) = &view.record.fence {
-        return Away::Fenced(Word { by: fence.by.clone(), reason: fence.reason.clone() });
-    }
-    if let Some(cordon) = &view.record.cordon {
-        let word = Word { by: cordon.by.clone(), reason: cordon.reason.clone() };
-        return match cordon.purpose {
-            Purpose::Keep => Away::Cordoned(word),
-            Purpose::Empty { .. } => Away::Drained(word),
-        };
-    }
-    match view.liveness {
-        Liveness::Unheard => Away::Unheard,
-        Liveness::Ready => Away::BetweenSessions,
-        Liveness::Suspect => Away::Silent,
-        Liveness::Lost => Away::Lost,
-    }
-}
-
-/// An earlier job in the queue that waits for slots of the same kind.
-fn ahead_in_queue<'a>(world: &'a World, job: &Job) -> Option<&'a Job> {
-    let earlier = world.index.queue.iter().take_while(|(_, _, id)| *id != job.id);
-    earlier.filter_map(|(_, _, id)| world.jobs.get(id)).find(|other| {
-        other.runtime.device == job.runtime.device
-            && other.cancel.is_none()
-            && other.stages.iter().enumerate().any(|(position, stage)| {
-                let first = world.index.tally(&other.id, position).and_then(|tally| tally.waiting.first().copied());
-                let first = first.and_then(|first| stage.tasks.get(usize::try_from(first).ok()?));
-                first.is_some_and(|task| task.shape.slots_per_rank > 0) && phase::may_start(world, other, position)
-            })
-    })
+    let views = nodes.iter().filter_map(|node| world.nodes.get(node));
+    let (node, lack) =
+        views.filter_map(|view| Some((view.record.id.clone(), room::lack(world, view, &task.shape)?))).next()?;
+    Some(Reason::Checkpoint { iteration, node, lack })
 }
 
 fn active(world: &World, job: &Job, task: &Task, attempt: &Attempt) -> Reason {

@@ -13,7 +13,7 @@ mod script;
 use std::collections::BTreeSet;
 
 use model::{JobId, Liveness};
-use planner::reason::{Away, Needs, Spot};
+use planner::reason::{Away, Lack, Needs, Spot};
 use planner::{Reason, World, job_reason, stage_reason, task_reason};
 
 /// Commands of a script, a job, stage or task at their end, and what is said of it.
@@ -59,11 +59,7 @@ const TABLE: &[(&str, &str, &str)] = &[
         "its checkpoint of iteration 5 lies on node `n1`, which is cordoned by op: fan",
     ),
     ("submit j1 | p preflight pin=n9", "j1.p.0", "must run on node `n9`, which has not joined"),
-    (
-        "hello n1; submit j1 npu | p preflight pin=n1 slots=1",
-        "j1.p.0",
-        "must run on node `n1`, which has no ascend slots",
-    ),
+    ("hello n1; submit j1 npu | p preflight pin=n1 slots=1", "j1.p.0", "must run on node `n1`, which has no NPUs"),
     (
         "hello n1; gone n1; submit j1 | p preflight pin=n1",
         "j1.p.0",
@@ -96,7 +92,11 @@ const TABLE: &[(&str, &str, &str)] = &[
         "j1.t.0",
         "needs 2 nodes with a free cpu slot each; 1 of 2 joined nodes has them; node `n1` is being drained by op: fan",
     ),
-    ("hello n1; wait 6; submit j1 | a run", "j1.a.0", "needs a node; 0 can be reached; node `n1` is silent"),
+    (
+        "hello n1; wait 6; submit j1 | a run",
+        "j1.a.0",
+        "needs a node; 0 of 1 joined nodes take work; node `n1` is silent",
+    ),
     ("hello n1; submit j1 | a run tasks=3", "j1.a.2", "every node runs 2 such tasks, which is its limit"),
     (
         "hello n1 slots=1; submit j1 | a run slots=1; submit j2 | a run slots=1; submit j3 | a run slots=1",
@@ -106,17 +106,30 @@ const TABLE: &[(&str, &str, &str)] = &[
     (
         "hello n1 live=j9.x.0.1; submit j1 | a run slots=1",
         "j1.a.0",
-        "needs a free cpu slot; what still runs on 1 of them was replaced, or is unknown here",
+        "needs a free cpu slot; 0 of 1 joined nodes have one; node `n1` runs what was replaced, or is unknown here",
     ),
     (
         "hello n1; unfit n1 0 1; submit j1 | a run slots=1",
         "j1.a.0",
-        "needs a free cpu slot; other tasks take the slots, or their devices are in alarm: slot 0, 1 of `n1`",
+        "needs a free cpu slot; 0 of 1 joined nodes have one; node `n1` has 0 of 2 slots free: slots 0 and 1 are in alarm",
     ),
     (
         "hello n1; submit j1 | a run slots=2; submit j2 | a run slots=1",
         "j2.a.0",
-        "needs a free cpu slot; the slots are taken by other tasks",
+        "needs a free cpu slot; 0 of 1 joined nodes have one; node `n1` has 0 of 2 slots free: job `j1` runs there",
+    ),
+    (
+        "hello n1; hello n2; hello n3; cordon n3 fan; submit j1 | a run slots=1; submit j2 | t train nodes=2 ranks=2",
+        "j2.t.0",
+        "needs 2 nodes with 2 free cpu slots each; 1 of 3 joined nodes has them; node `n3` is cordoned by op: fan; \
+         node `n1` has 1 of 2 slots free: job `j1` runs there",
+    ),
+    (
+        "hello n1 slots=1; hello n2 slots=1; hello n3 slots=1; hello n4 slots=1; hello n5 slots=1; hello n6 slots=1; \
+         wait 6; submit j1 | a run slots=1",
+        "j1.a.0",
+        "needs a free cpu slot; 0 of 6 joined nodes have one; node `n1` is silent; node `n2` is silent; \
+         node `n3` is silent; node `n4` is silent; and 2 more",
     ),
     ("hello n1; submit j1 | t train", "j1.t.0", "waits for `n1` to be prepared"),
     (
@@ -149,12 +162,12 @@ const TABLE: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// Kinds of reasons, of nodes that are away, of needs, of seats.
-const KINDS: [usize; 4] = [27, 7, 6, 3];
+/// Kinds of reasons, of nodes that are away, of needs, of seats, of nodes without room.
+const KINDS: [usize; 5] = [23, 7, 6, 3, 3];
 
 #[test]
 fn every_reason_is_reached_and_is_said_as_promised() {
-    let mut reached: [BTreeSet<usize>; 4] = Default::default();
+    let mut reached: [BTreeSet<usize>; 5] = Default::default();
     let mut wrong = Vec::new();
     for (commands, subject, sentence) in TABLE {
         let world = script::world(commands);
@@ -182,8 +195,8 @@ fn reason_of(world: &World, subject: &str) -> Option<Reason> {
 
 /// Counts a reason and all within it. A new kind does not compile until it has
 /// a number here, and then fails until the table reaches it.
-fn note(reason: &Reason, reached: &mut [BTreeSet<usize>; 4]) {
-    let [reasons, aways, needing, spots] = reached;
+fn note(reason: &Reason, reached: &mut [BTreeSet<usize>; 5]) {
+    let [reasons, aways, needing, spots, lacking] = reached;
     let mut away = |away: &Away| {
         aways.insert(match away {
             Away::Cordoned(_) => 0,
@@ -194,6 +207,13 @@ fn note(reason: &Reason, reached: &mut [BTreeSet<usize>; 4]) {
             Away::Lost => 5,
             Away::Fenced(_) => 6,
         });
+    };
+    let mut lack = |lack: &Lack| match lack {
+        Lack::Away(is) => away(is),
+        Lack::Strangers => _ = lacking.insert(0),
+        Lack::Taken { jobs, alarmed, .. } => {
+            lacking.extend((!jobs.is_empty()).then_some(1).into_iter().chain((!alarmed.is_empty()).then_some(2)));
+        }
     };
     let mut needs = |needs: &Needs| {
         needing.insert(match (needs.nodes, needs.per_node) {
@@ -234,8 +254,8 @@ fn note(reason: &Reason, reached: &mut [BTreeSet<usize>; 4]) {
         Reason::Stages(_) => 6,
         Reason::Closing(_) => 7,
         Reason::Backoff { .. } => 8,
-        Reason::Checkpoint { away: is, .. } => {
-            away(is);
+        Reason::Checkpoint { lack: is, .. } => {
+            lack(is);
             9
         }
         Reason::PinnedAbsent(_) => 10,
@@ -248,43 +268,33 @@ fn note(reason: &Reason, reached: &mut [BTreeSet<usize>; 4]) {
             needs(what);
             13
         }
-        Reason::SetAside { needs: what, nodes, .. } => {
+        Reason::Short { needs: what, lacks, .. } => {
             needs(what);
-            nodes.iter().for_each(|(_, is)| away(is));
+            lacks.iter().for_each(|(_, is)| lack(is));
             14
         }
-        Reason::Unreachable { needs: what, node, .. } => {
+        Reason::Full(_) => 15,
+        Reason::Behind(what, _) => {
             needs(what);
-            node.iter().for_each(|(_, is)| away(is));
-            15
-        }
-        Reason::Full(_) => 16,
-        Reason::Behind(what, _) | Reason::Strangers(what, _) | Reason::Alarmed(what, _) | Reason::Taken(what) => {
-            needs(what);
-            17 + match reason {
-                Reason::Behind(..) => 0,
-                Reason::Strangers(..) => 1,
-                Reason::Alarmed(..) => 2,
-                _ => 3,
-            }
+            16
         }
         Reason::Preparing(seats) => {
             on(seats);
-            21
+            17
         }
         Reason::Queued(seat, _) => {
             on(std::slice::from_ref(seat));
-            22
+            18
         }
         Reason::Starting(seats) => {
             on(seats);
-            23
+            19
         }
         Reason::Running(seats) => {
             on(seats);
-            24
+            20
         }
-        Reason::Moved => 25,
-        Reason::Restarted(_) => 26,
+        Reason::Moved => 21,
+        Reason::Restarted(_) => 22,
     });
 }
