@@ -6,9 +6,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    CancelArgs, CkptArgs, CompletionArgs, CordonArgs, DatasetArgs, DescribeArgs, DoctorArgs, DrainArgs, EngineArgs,
-    EventsArgs, FollowArgs, JobArgs, LoginArgs, LogsArgs, ManArgs, NodeCommand, NodesArgs, PlanArgs, PsArgs,
-    RestartArgs, RunArgs, SubmitArgs, TopArgs, UncordonArgs, VersionArgs, WaitArgs,
+    AuditArgs, CancelArgs, CkptArgs, CompletionArgs, CordonArgs, DatasetArgs, DescribeArgs, DoctorArgs, DrainArgs,
+    EngineArgs, EventsArgs, FollowArgs, JobArgs, LoginArgs, LogsArgs, ManArgs, NodeCommand, NodesArgs, PlanArgs,
+    PsArgs, RestartArgs, RunArgs, SubmitArgs, TopArgs, UncordonArgs, VersionArgs, WaitArgs,
 };
 use crate::dev::{DevArgs, SessionArgs};
 use crate::{output, text};
@@ -80,6 +80,8 @@ pub(crate) enum Command {
     Node(NodeCommand),
     /// Remembers which controller to speak to, and as whom
     Login(LoginArgs),
+    /// Lists what was changed and what was refused, by whom
+    Audit(AuditArgs),
     /// Checks this installation, the controller, its agents, and what a file asks for
     Doctor(DoctorArgs),
     /// Checkpoints

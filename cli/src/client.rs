@@ -40,7 +40,7 @@ impl Client {
             jobs: JobsClient::new(channel.clone()).max_decoding_message_size(ANSWER),
             nodes: NodesClient::new(channel.clone()).max_decoding_message_size(ANSWER),
             checkpoints: CheckpointsClient::new(channel.clone()).max_decoding_message_size(ANSWER),
-            cluster: ClusterClient::new(channel),
+            cluster: ClusterClient::new(channel).max_decoding_message_size(ANSWER),
         })
     }
 }

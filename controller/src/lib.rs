@@ -3,8 +3,10 @@
 //! Knows who is connected and what was said; what should happen is the
 //! planner's choice, and what is remembered the store's.
 
+mod access;
 pub mod api;
 mod assignment;
+mod audit;
 pub mod changes;
 pub mod compile;
 pub mod driver;

@@ -21,17 +21,18 @@ use store::Store;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Server;
 use tonic::transport::server::{Router, TcpIncoming};
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::HealthReporter;
+use tower::layer::util::Stack;
 
+use crate::access::GateLayer;
 use crate::api::checkpoints::Checkpoints;
 use crate::api::cluster::Cluster;
 use crate::api::jobs::Jobs;
 use crate::api::nodes::Nodes;
-use crate::api::peer;
+use crate::audit::Audit;
 use crate::changes::Changes;
 use crate::compile::Compiler;
 use crate::driver::{self, Driver, Handle};
@@ -130,6 +131,7 @@ pub struct Controller {
     driving: Tasks,
     serving: Tasks,
     streams: Tasks,
+    auditing: Tasks,
     drives: JoinHandle<Result<(), driver::Error>>,
     serves: JoinHandle<Result<(), tonic::transport::Error>>,
 }
@@ -149,7 +151,9 @@ impl Controller {
         let drives = driving.spawn("driver", driver.run(driving.stop_token()));
         let logs = Arc::new(Logs::new(config.state_dir.join("logs")));
         streams.spawn("sweep", sweep(logs.clone(), handle.clone(), streams.clone()));
-        let rim = Rim { driver: handle.clone(), agents, changes, logs, streams: streams.clone() };
+        let (auditing, (audit, writer)) = (Tasks::new(), Audit::open(&config.state_dir.join("audit")));
+        auditing.spawn("audit", writer.run(auditing.stop_token()));
+        let rim = Rim { driver: handle.clone(), agents, changes, logs, streams: streams.clone(), audit };
         let (health, healthy) = tonic_health::server::health_reporter();
         let router = rim.router(config, healthy).map_err(Error::Serve)?;
         let lines = Lines::default();
@@ -158,7 +162,7 @@ impl Controller {
         let stopped = serving.stop_token().cancelled_owned();
         let serves = serving.spawn("serve", router.serve_with_incoming_shutdown(incoming, stopped));
         tracing::info!(%address, "serves");
-        Ok(Self { address, driver: handle, driving, serving, streams, drives, serves })
+        Ok(Self { address, driver: handle, driving, serving, streams, auditing, drives, serves })
     }
 
     /// The address that is really listened on.
@@ -196,7 +200,8 @@ impl Controller {
         let streams = self.streams.shutdown(grace).await;
         let serving = self.serving.shutdown(grace).await;
         let driving = self.driving.shutdown(grace).await;
-        streams && serving && driving
+        let auditing = self.auditing.shutdown(grace).await;
+        streams && serving && driving && auditing
     }
 }
 
@@ -207,10 +212,14 @@ struct Rim {
     changes: Arc<Changes>,
     logs: Arc<Logs>,
     streams: Tasks,
+    audit: Audit,
 }
 
+/// All services, behind the gate.
+type Gated = Router<Stack<GateLayer, tower::layer::util::Identity>>;
+
 impl Rim {
-    fn router(self, config: Config, healthy: HealthServer<impl Health>) -> Result<Router, tonic::transport::Error> {
+    fn router(self, config: Config, healthy: HealthServer<impl Health>) -> Result<Gated, tonic::transport::Error> {
         let progress = Arc::new(Progress::default());
         let surveys = Surveys::new(self.agents.clone());
         let errands = Errands::new(self.agents.clone());
@@ -238,6 +247,7 @@ impl Rim {
             state_dir: config.state_dir,
             started_ms: now_ms(),
             memory: config.memory,
+            audit: self.audit.clone(),
         };
         let described = tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTOR)
@@ -248,7 +258,8 @@ impl Rim {
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
             .max_concurrent_streams(Some(STREAMS))
             .initial_stream_window_size(Some(4 << 20))
-            .initial_connection_window_size(Some(8 << 20));
+            .initial_connection_window_size(Some(8 << 20))
+            .layer(GateLayer { audit: self.audit });
         let mut router = server
             .add_service(healthy)
             .add_service(AgentsServer::new(sessions).max_decoding_message_size(MESSAGE))
@@ -257,10 +268,7 @@ impl Rim {
             .add_service(CheckpointsServer::new(Checkpoints { driver: self.driver, errands }))
             .add_service(ClusterServer::new(cluster).max_decoding_message_size(64 << 10));
         match described {
-            Ok(reflection) => {
-                let known = |request: tonic::Request<()>| peer::user(&request).map(|_| request);
-                router = router.add_service(InterceptedService::new(reflection, known));
-            }
+            Ok(reflection) => router = router.add_service(reflection),
             Err(error) => tracing::warn!(%error, "the reflection service is off"),
         }
         Ok(router)

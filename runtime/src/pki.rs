@@ -171,10 +171,13 @@ fn leaf(role: Role, name: &str, addresses: &[IpAddr], days: u32) -> Result<Certi
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tls::{Peer, peer_of_der};
+    use crate::tls::peer_of_pem;
 
-    fn der(pem: &str) -> Vec<u8> {
-        x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap().1.contents
+    fn holder(pem: &str) -> (Role, String) {
+        let peer = peer_of_pem(pem).unwrap();
+        assert_eq!(peer.serial.len() % 2, 0);
+        assert!(peer.valid.1 - peer.valid.0 > 86_400, "{peer:?}");
+        (peer.role, peer.name)
     }
 
     #[test]
@@ -182,11 +185,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         Authority::create(dir.path()).unwrap();
         let authority = Authority::load(dir.path()).unwrap();
-        let user = authority.issue(Role::User, "ada", &[], 1).unwrap();
-        assert_eq!(peer_of_der(&der(&user.cert)), Some(Peer { role: Role::User, name: "ada".into() }));
+        for role in Role::ALL {
+            let made = authority.issue(role, "ada", &[], 1).unwrap();
+            assert_eq!(holder(&made.cert), (role, "ada".into()));
+        }
         let (_, csr) = new_key_and_csr("anything").unwrap();
         let cert = authority.sign_csr(&csr, Role::Agent, "node-1", 1).unwrap();
-        assert_eq!(peer_of_der(&der(&cert)), Some(Peer { role: Role::Agent, name: "node-1".into() }));
+        assert_eq!(holder(&cert), (Role::Agent, "node-1".into()));
     }
 
     #[test]

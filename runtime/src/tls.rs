@@ -65,26 +65,44 @@ impl Identity {
     }
 }
 
-/// What a client may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the holder of a certificate is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// A host's agent.
     Agent,
-    /// A person or program.
+    /// A person or program that looks and changes nothing.
+    Viewer,
+    /// A person or program with jobs of its own.
     User,
+    /// Looks after nodes and everybody's jobs.
+    Operator,
+    /// Also says who else may do what.
+    Admin,
     /// A controller.
     Controller,
 }
 
 impl Role {
+    /// All of them; people's roles in the order of what they may.
+    pub const ALL: [Self; 6] = [Self::Agent, Self::Viewer, Self::User, Self::Operator, Self::Admin, Self::Controller];
+
     /// The role's part of a certificate's URI.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Agent => "agent",
+            Self::Viewer => "viewer",
             Self::User => "user",
+            Self::Operator => "operator",
+            Self::Admin => "admin",
             Self::Controller => "controller",
         }
+    }
+
+    /// The role of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
     }
 }
 
@@ -95,6 +113,10 @@ pub struct Peer {
     pub role: Role,
     /// Node id or user name.
     pub name: String,
+    /// The certificate's serial number, in hex digits.
+    pub serial: String,
+    /// From when to when the certificate is good, in seconds since 1970.
+    pub valid: (i64, i64),
 }
 
 /// Whether clients must present a certificate at the handshake.
@@ -136,24 +158,26 @@ pub fn anonymous_tls(ca_pem: &str) -> ClientTlsConfig {
     ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca_pem)).domain_name(SERVER_NAME)
 }
 
-/// Reads who sent `request` from its client certificate.
+/// Reads the `qctl://role/name` of a DER certificate, and which one it is.
 ///
-/// `None` without a certificate, or with one whose URI is not ours: the
-/// handshake has checked the signature, not the name.
-pub fn peer<T>(request: &tonic::Request<T>) -> Option<Peer> {
-    let certs = request.peer_certs()?;
-    peer_of_der(certs.first()?)
-}
-
-/// Reads the `qctl://role/name` of a DER certificate.
+/// `None` for one whose URI is not ours: the handshake has checked the signature, not the name.
 #[must_use]
 pub fn peer_of_der(der: &[u8]) -> Option<Peer> {
     let (_, cert) = x509_parser::parse_x509_certificate(der).ok()?;
     let names = cert.subject_alternative_name().ok()??;
-    names.value.general_names.iter().find_map(|name| {
+    let (role, name) = names.value.general_names.iter().find_map(|name| {
         let GeneralName::URI(uri) = name else { return None };
         let (role, name) = uri.strip_prefix("qctl://")?.split_once('/')?;
-        let role = [Role::Agent, Role::User, Role::Controller].into_iter().find(|r| r.name() == role)?;
-        Some(Peer { role, name: name.to_owned() })
-    })
+        Some((Role::named(role)?, name.to_owned()))
+    })?;
+    let serial = cert.tbs_certificate.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect();
+    let validity = cert.validity();
+    Some(Peer { role, name, serial, valid: (validity.not_before.timestamp(), validity.not_after.timestamp()) })
+}
+
+/// As [`peer_of_der`], for the first certificate of a PEM text.
+#[must_use]
+pub fn peer_of_pem(pem: &str) -> Option<Peer> {
+    let (_, first) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok()?;
+    peer_of_der(&first.contents)
 }

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod aside;
+mod audit;
 mod cancel;
 mod ckpt;
 mod completion;
@@ -30,6 +31,7 @@ mod watching;
 use std::path::Path;
 
 pub(crate) use aside::{CordonArgs, DrainArgs, NodeCommand, UncordonArgs};
+pub(crate) use audit::AuditArgs;
 pub(crate) use cancel::CancelArgs;
 pub(crate) use ckpt::CkptArgs;
 pub(crate) use completion::{CompletionArgs, complete};
@@ -93,6 +95,7 @@ async fn served(command: Command, state_dir: Option<&Path>) -> Result<(), Failur
         Command::Dataset(args) => dataset::run(&args),
         Command::Top(args) => top::run(&args, client()?).await,
         Command::Login(args) => login::run(&args, state_dir).await,
+        Command::Audit(args) => audit::run(&args, client()?).await,
         Command::Doctor(args) => doctor::run(&args, state_dir).await,
         Command::Version(args) => version::run(&args, client()).await,
         Command::Convert(args) => engine::run("qctl-convert", &args),
@@ -111,6 +114,7 @@ pub(crate) fn examples() -> Vec<(&'static str, serde_json::Value)> {
         ("qctl restart", restart::example()),
         ("qctl explain", explain::example()),
         ("qctl report", report::example()),
+        ("qctl audit", audit::example()),
         ("qctl doctor", doctor::example()),
         ("qctl version", version::example()),
         ("qctl dev status", dev::status::example()),

@@ -9,6 +9,7 @@ use tonic::{Request, Response, Status};
 use super::keeping::Meant;
 use super::peer;
 use super::resolve::resolve;
+use crate::access::Call;
 use crate::driver::Handle;
 use crate::sessions::Errands;
 use crate::view;
@@ -28,7 +29,6 @@ impl Service for Checkpoints {
         &self,
         request: Request<v1::ListCheckpointsRequest>,
     ) -> Result<Response<v1::ListCheckpointsReply>, Status> {
-        peer::user(&request)?;
         let word = request.into_inner().job;
         let look = move |world: &planner::World| {
             let wanted = if word.is_empty() { None } else { Some(resolve(world, &word)?) };
@@ -42,9 +42,9 @@ impl Service for Checkpoints {
         &self,
         request: Request<v1::CheckpointRequest>,
     ) -> Result<Response<v1::VerifyCheckpointReply>, Status> {
-        let by = peer::user(&request)?;
+        let call = peer::call(&request)?;
         let request = request.into_inner();
-        let meant = self.meant(&request).await?;
+        let (meant, by) = self.touched(&call, &request).await?;
         let found = meant.verify(&self.errands, self.driver.epoch()).await;
         let broken: Vec<_> = found.faults.iter().filter(|fault| !fault.unread).cloned().collect();
         let mut faults = found.faults;
@@ -76,9 +76,9 @@ impl Service for Checkpoints {
     }
 
     async fn pin(&self, request: Request<v1::PinCheckpointRequest>) -> Result<Response<v1::CheckpointReply>, Status> {
-        let by = peer::user(&request)?;
+        let call = peer::call(&request)?;
         let v1::PinCheckpointRequest { checkpoint, pinned } = request.into_inner();
-        let meant = self.meant(&numbered(checkpoint)?).await?;
+        let (meant, by) = self.touched(&call, &numbered(checkpoint)?).await?;
         let changed = self.keep(&meant, by, if pinned { Keep::Pin } else { Keep::Unpin }).await?;
         let outcome = match (changed, pinned) {
             (false, _) => "unchanged",
@@ -93,9 +93,9 @@ impl Service for Checkpoints {
         &self,
         request: Request<v1::DeleteCheckpointRequest>,
     ) -> Result<Response<v1::DeleteCheckpointReply>, Status> {
-        let by = peer::user(&request)?;
+        let call = peer::call(&request)?;
         let v1::DeleteCheckpointRequest { checkpoint, force } = request.into_inner();
-        let meant = self.meant(&numbered(checkpoint)?).await?;
+        let (meant, by) = self.touched(&call, &numbered(checkpoint)?).await?;
         meant.check_nodes()?;
         self.keep(&meant, by.clone(), Keep::Remove { force }).await?;
         // Saved before a file is touched: nothing goes on from it any more.
@@ -124,10 +124,18 @@ impl Checkpoints {
         self.driver.read(move |world| Meant::find(world, &request)).await?
     }
 
+    /// A checkpoint of a job that the caller may touch, and the caller's name.
+    async fn touched(&self, call: &Call, request: &v1::CheckpointRequest) -> Result<(Meant, String), Status> {
+        call.about(&request.job);
+        let meant = self.meant(request).await?;
+        call.about(&format!("{} {} {}", meant.job, meant.stage, meant.view.iteration));
+        call.may_touch(meant.job.as_str(), &meant.owner)?;
+        Ok((meant, call.caller()?.name.clone()))
+    }
+
     /// Whether it was not so before.
     async fn keep(&self, meant: &Meant, by: String, what: Keep) -> Result<bool, Status> {
         let (job, stage, iteration) = (meant.job.clone(), meant.stage.clone(), meant.view.iteration);
-        tracing::info!(%job, %stage, iteration, %by, verb = ?what, "audit");
         let about = AboutCheckpoint { job, stage, iteration, by, what };
         match self.driver.step(Input::Checkpoint(Box::new(about))).await?.reply {
             Some(Reply::CheckpointChanged) => Ok(true),

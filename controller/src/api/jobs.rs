@@ -18,6 +18,7 @@ use super::{
     logs::{known_node, pattern, unselectable},
     peer, refuse,
 };
+use crate::access::Call;
 use crate::changes::Changes;
 use crate::compile::Compiler;
 use crate::driver::Handle;
@@ -58,7 +59,8 @@ impl Service for Jobs {
     type EventsStream = ReceiverStream<Result<v1::EventView, Status>>;
 
     async fn submit(&self, request: Request<v1::SubmitRequest>) -> Result<Response<v1::SubmitReply>, Status> {
-        let owner = peer::user(&request)?;
+        let call = peer::call(&request)?;
+        let owner = call.caller()?.name.clone();
         if let Some(reply) = self.repeated(&owner, &request.get_ref().idempotency_key).await? {
             return Ok(Response::new(reply));
         }
@@ -67,7 +69,7 @@ impl Service for Jobs {
         let stepped = self.driver.step(Input::Submit(Box::new(compiled.job))).await?;
         match stepped.reply {
             Some(Reply::Accepted(id)) => {
-                tracing::info!(job = %id, name, user = owner, verb = "submit", "audit");
+                call.about(&format!("{name} ({id})"));
                 let name = self.name_of(&id).await?.unwrap_or(name);
                 let (warnings, reused) = (compiled.warnings, compiled.reused);
                 Ok(Response::new(v1::SubmitReply { id: id.to_string(), name, warnings, reused }))
@@ -82,19 +84,17 @@ impl Service for Jobs {
     }
 
     async fn plan(&self, request: Request<v1::PlanRequest>) -> Result<Response<v1::PlanReply>, Status> {
-        let owner = peer::user(&request)?;
+        let owner = peer::name(&request)?;
         let submit = request.into_inner().submit.unwrap_or_default();
         Ok(Response::new(self.compiler.plan(&submit, &owner).await?))
     }
 
     async fn get(&self, request: Request<v1::GetJobRequest>) -> Result<Response<v1::JobView>, Status> {
-        peer::user(&request)?;
         let id = self.resolve(&request.get_ref().job).await?;
         Ok(Response::new(self.view(&id).await?))
     }
 
     async fn list(&self, request: Request<v1::ListJobsRequest>) -> Result<Response<v1::ListJobsReply>, Status> {
-        peer::user(&request)?;
         let v1::ListJobsRequest { all, limit } = request.into_inner();
         let most = if limit == 0 { LISTED } else { usize::try_from(limit).unwrap_or(LISTED).min(LISTED) };
         let progress = self.progress.clone();
@@ -103,7 +103,6 @@ impl Service for Jobs {
     }
 
     async fn watch(&self, request: Request<v1::GetJobRequest>) -> Result<Response<Self::WatchStream>, Status> {
-        peer::user(&request)?;
         let id = self.resolve(&request.get_ref().job).await?;
         let (out, views) = mpsc::channel(WAITING);
         let watch = Watch { jobs: self.clone(), id: id.clone(), out };
@@ -112,12 +111,11 @@ impl Service for Jobs {
     }
 
     async fn cancel(&self, request: Request<v1::CancelRequest>) -> Result<Response<v1::CancelReply>, Status> {
-        let by = peer::user(&request)?;
+        let call = peer::call(&request)?;
         let v1::CancelRequest { job, reason, grace_ms } = request.into_inner();
-        let id = self.resolve(&job).await?;
+        let (id, by) = self.touched(&call, &job).await?;
         let grace_ms = grace_ms.unwrap_or(GRACE).min(LONGEST_GRACE);
         let reason: String = reason.chars().take(1000).collect();
-        tracing::info!(job = %id, user = by, verb = "cancel", reason, "audit");
         let stepped = self.driver.step(Input::Cancel { job: id.clone(), by, reason, grace_ms }).await?;
         let outcome = match stepped.reply {
             Some(Reply::Cancelling) => "cancelling",
@@ -132,10 +130,9 @@ impl Service for Jobs {
     }
 
     async fn restart(&self, request: Request<v1::RestartRequest>) -> Result<Response<v1::RestartReply>, Status> {
-        let by = peer::user(&request)?;
+        let call = peer::call(&request)?;
         let request = request.into_inner();
-        let id = self.resolve(&request.job).await?;
-        tracing::info!(job = %id, user = by, verb = "restart", reason = request.reason, "audit");
+        let (id, by) = self.touched(&call, &request.job).await?;
         let wish = restart::wish(request, id.clone(), by)?;
         let asked = wish.clone();
         let stepped = self.driver.step(Input::Restart(Box::new(wish))).await?;
@@ -145,7 +142,6 @@ impl Service for Jobs {
     }
 
     async fn logs(&self, request: Request<v1::LogsRequest>) -> Result<Response<Self::LogsStream>, Status> {
-        peer::user(&request)?;
         let wanted = self.wanted(request.into_inner()).await?;
         let (out, batches) = mpsc::channel(WAITING);
         let changed = self.changes.subscribe(&wanted.job);
@@ -155,7 +151,6 @@ impl Service for Jobs {
     }
 
     async fn events(&self, request: Request<v1::EventsRequest>) -> Result<Response<Self::EventsStream>, Status> {
-        peer::user(&request)?;
         let v1::EventsRequest { job, follow, after_seq } = request.into_inner();
         let id = self.resolve(&job).await?;
         let (out, events) = mpsc::channel(WAITING);
@@ -170,6 +165,18 @@ impl Jobs {
     async fn resolve(&self, word: &str) -> Result<JobId, Status> {
         let word = word.to_owned();
         self.driver.read(move |world| resolve(world, &word)).await?
+    }
+
+    /// The job that the caller may touch, and the caller's name.
+    async fn touched(&self, call: &Call, word: &str) -> Result<(JobId, String), Status> {
+        call.about(word);
+        let id = self.resolve(word).await?;
+        call.about(id.as_str());
+        let wanted = id.clone();
+        let owner = self.driver.read(move |world| world.jobs.get(&wanted).map(|job| job.owner.clone())).await?;
+        let owner = owner.ok_or_else(|| Status::not_found(format!("job `{id}` is gone")))?;
+        call.may_touch(id.as_str(), &owner)?;
+        Ok((id, call.caller()?.name.clone()))
     }
 
     /// The answer to a submission that is repeated under its key: agents need not

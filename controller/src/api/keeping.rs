@@ -17,6 +17,8 @@ use crate::view;
 #[derive(Clone, Debug)]
 pub(super) struct Meant {
     pub(super) job: JobId,
+    /// Whose job that is.
+    pub(super) owner: String,
     pub(super) stage: StageName,
     pub(super) view: v1::CheckpointView,
     /// What each node holds.
@@ -71,6 +73,7 @@ impl Meant {
             });
         }
         Ok(Self {
+            owner: job.owner.clone(),
             stage: stage.name.clone(),
             next: files.next(world, chosen.iteration),
             written: planner::written(world, &id, at, chosen.iteration),

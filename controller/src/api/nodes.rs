@@ -10,6 +10,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::nearest::did_you_mean;
 use super::{peer, refuse};
+use crate::access::Call;
 use crate::driver::Handle;
 use crate::sessions::Progress;
 use crate::view;
@@ -28,39 +29,42 @@ pub struct Nodes {
 
 #[tonic::async_trait]
 impl Service for Nodes {
-    async fn list(&self, request: Request<v1::ListNodesRequest>) -> Result<Response<v1::ListNodesReply>, Status> {
-        peer::user(&request)?;
+    async fn list(&self, _: Request<v1::ListNodesRequest>) -> Result<Response<v1::ListNodesReply>, Status> {
         let progress = self.progress.clone();
         let nodes = self.driver.read(move |world| view::nodes(world, &progress)).await?;
         Ok(Response::new(v1::ListNodesReply { nodes }))
     }
     async fn cordon(&self, request: Request<v1::CordonRequest>) -> Result<Response<v1::NodeReply>, Status> {
-        let by = peer::user(&request)?;
+        let call = peer::call(&request)?;
+        let by = call.caller()?.name.clone();
         let v1::CordonRequest { node, reason } = request.into_inner();
-        let node = self.known(&node).await?;
+        let node = self.known(&call, &node).await?;
         let reason = bounded(&reason);
         self.change(node.clone(), "cordoned", Input::Cordon { node, by, reason }).await
     }
 
     async fn uncordon(&self, request: Request<v1::UncordonRequest>) -> Result<Response<v1::NodeReply>, Status> {
-        let by = peer::user(&request)?;
-        let node = self.known(&request.get_ref().node).await?;
+        let call = peer::call(&request)?;
+        let by = call.caller()?.name.clone();
+        let node = self.known(&call, &request.get_ref().node).await?;
         self.change(node.clone(), "uncordoned", Input::Uncordon { node, by }).await
     }
 
     async fn drain(&self, request: Request<v1::DrainRequest>) -> Result<Response<v1::NodeReply>, Status> {
-        let by = peer::user(&request)?;
+        let call = peer::call(&request)?;
+        let by = call.caller()?.name.clone();
         let v1::DrainRequest { node, reason, deadline_ms } = request.into_inner();
-        let node = self.known(&node).await?;
+        let node = self.known(&call, &node).await?;
         let reason = bounded(&reason);
         let deadline_ms = deadline_ms.map(|millis| millis.min(LONGEST_DEADLINE));
         self.change(node.clone(), "draining", Input::Drain { node, by, reason, deadline_ms }).await
     }
 
     async fn fence(&self, request: Request<v1::FenceRequest>) -> Result<Response<v1::NodeReply>, Status> {
-        let by = peer::user(&request)?;
+        let call = peer::call(&request)?;
+        let by = call.caller()?.name.clone();
         let v1::FenceRequest { node, reason } = request.into_inner();
-        let node = self.known(&node).await?;
+        let node = self.known(&call, &node).await?;
         let reason = bounded(&reason);
         self.change(node.clone(), "fenced", Input::Fence { node, by, reason }).await
     }
@@ -68,7 +72,8 @@ impl Service for Nodes {
 
 impl Nodes {
     /// The node that a word names.
-    async fn known(&self, word: &str) -> Result<NodeId, Status> {
+    async fn known(&self, call: &Call, word: &str) -> Result<NodeId, Status> {
+        call.about(word);
         let word = word.to_owned();
         let look = move |world: &planner::World| {
             if let Some(node) = NodeId::new(word.as_str()).ok().filter(|node| world.nodes.contains_key(node)) {
@@ -82,7 +87,6 @@ impl Nodes {
     }
 
     async fn change(&self, node: NodeId, done: &str, input: Input) -> Result<Response<v1::NodeReply>, Status> {
-        tracing::info!(%node, verb = done, ?input, "audit");
         let outcome = match self.driver.step(input).await?.reply {
             Some(Reply::NodeChanged) => done,
             Some(Reply::NodeUnchanged) => "unchanged",

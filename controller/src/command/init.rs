@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use runtime::pki::Authority;
-use runtime::tls::{Identity, Role};
+use runtime::tls::{Identity, Role, peer_of_pem};
 
 use super::Failure;
 
@@ -21,7 +21,7 @@ pub(crate) struct Init {
     /// Further addresses at which the controller is reached (repeatable)
     #[arg(long = "san", value_name = "IP")]
     addresses: Vec<IpAddr>,
-    /// Name of the first user
+    /// Name of the first user, an admin
     #[arg(long, default_value = "admin")]
     user: String,
 }
@@ -34,7 +34,7 @@ impl Init {
         let mut addresses = vec![IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
         addresses.extend(self.addresses);
         identity(&authority, Role::Controller, "controller", &addresses, &pki.join("controller"))?;
-        identity(&authority, Role::User, &self.user, &[], &pki.join("users").join(&self.user))?;
+        identity(&authority, Role::Admin, &self.user, &[], &pki.join("users").join(&self.user))?;
         Ok(super::print(&authority.digest())?)
     }
 }
@@ -52,8 +52,11 @@ fn authority(pki: &Path) -> Result<Authority, Failure> {
 }
 
 fn identity(authority: &Authority, role: Role, name: &str, addresses: &[IpAddr], dir: &Path) -> Result<(), Failure> {
-    // The certificate is written last: with it, the identity is whole.
-    if dir.join("cert.pem").exists() {
+    // The certificate is written last: with it, the identity is whole. One of another role was made before there
+    // were admins.
+    if let Ok(there) = std::fs::read_to_string(dir.join("cert.pem"))
+        && peer_of_pem(&there).is_none_or(|peer| peer.role == role)
+    {
         return Ok(());
     }
     let made: Identity = authority.issue(role, name, addresses, DAYS)?;

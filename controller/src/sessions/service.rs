@@ -50,10 +50,10 @@ impl Agents for Sessions {
         &self,
         request: Request<Streaming<v1::AgentMessage>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let node = agent(&request)?;
+        let (node, call) = (agent(&request)?, peer::call(&request)?);
         self.driver.leads()?;
         let (out, outbound) = mpsc::channel(OUTBOUND);
-        let session = Session::new(self.clone(), node, request.into_inner(), out);
+        let session = Session::new(self.clone(), node, call, request.into_inner(), out);
         self.tasks.spawn("session", session.run(self.tasks.stop_token()));
         Ok(Response::new(ReceiverStream::new(outbound)))
     }
@@ -73,6 +73,6 @@ impl Agents for Sessions {
 
 /// The node that the caller's certificate names.
 fn agent<T>(request: &Request<T>) -> Result<NodeId, Status> {
-    let name = peer::agent(request)?;
+    let name = peer::name(request)?;
     NodeId::new(name).map_err(|error| Status::permission_denied(error.to_string()))
 }

@@ -11,12 +11,13 @@ use proto::convert::{hello_node, live_attempts};
 use proto::v1;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use v1::agent_message::Kind;
 use v1::controller_message::Kind as Answer;
 
 use super::registry::Outbound;
 use super::{Sessions, decode};
+use crate::access::Call;
 use crate::driver::{self, Stepped, now};
 
 /// How long an agent may take to greet.
@@ -31,6 +32,7 @@ pub(super) struct Session {
     rim: Sessions,
     node: NodeId,
     number: u64,
+    call: Call,
     inbound: Streaming<v1::AgentMessage>,
     out: mpsc::Sender<Outbound>,
     waiting: FuturesUnordered<BoxFuture<'static, (What, Result<Stepped, driver::Error>)>>,
@@ -47,11 +49,12 @@ impl Session {
     pub(super) fn new(
         rim: Sessions,
         node: NodeId,
+        call: Call,
         inbound: Streaming<v1::AgentMessage>,
         out: mpsc::Sender<Outbound>,
     ) -> Self {
         let number = rim.driver.next_session();
-        Self { rim, node, number, inbound, out, waiting: FuturesUnordered::new() }
+        Self { rim, node, number, call, inbound, out, waiting: FuturesUnordered::new() }
     }
 
     /// Serves the agent until it goes, a later session of it begins, or `stop`.
@@ -74,6 +77,9 @@ impl Session {
             Ok(()) => tracing::info!(node = %self.node, session = self.number, "an agent went"),
             Err(status) => {
                 tracing::info!(node = %self.node, session = self.number, reason = status.message(), "a session ends");
+                if status.code() == Code::PermissionDenied {
+                    self.call.refused(&status);
+                }
                 // It may be gone already.
                 let _ = self.out.try_send(Err(status));
             }
@@ -92,6 +98,7 @@ impl Session {
             return Err(Status::invalid_argument("the first message of a session is a greeting"));
         };
         if hello.node != self.node.as_str() {
+            self.call.about(&hello.node);
             let text = format!("the certificate is node `{}`'s, the greeting says `{}`", self.node, hello.node);
             return Err(Status::permission_denied(text));
         }

@@ -5,6 +5,7 @@
     reason = "a test may end anywhere, with all it did not expect"
 )]
 
+mod access;
 mod agents;
 mod checkpoints;
 mod cluster;

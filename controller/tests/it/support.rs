@@ -90,7 +90,7 @@ impl Cluster {
     }
 
     pub(crate) fn nodes(&self) -> NodesClient<Channel> {
-        NodesClient::new(self.user())
+        NodesClient::new(self.channel(Role::Operator, "ada"))
     }
 
     pub(crate) fn checkpoints(&self) -> CheckpointsClient<Channel> {
