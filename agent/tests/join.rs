@@ -7,7 +7,7 @@ use std::path::Path;
 use agent::config::{Config, Flags};
 use agent::join::{JoinError, identity};
 use proto::v1::cluster_server::{Cluster, ClusterServer};
-use proto::v1::{JoinReply, JoinRequest, StatusReply, StatusRequest};
+use proto::v1::{AuditReply, AuditRequest, JoinReply, JoinRequest, StatusReply, StatusRequest};
 use runtime::Tasks;
 use runtime::pki::Authority;
 use runtime::tls::{ClientAuth, Role, server_tls};
@@ -19,6 +19,10 @@ struct Door(Authority);
 #[tonic::async_trait]
 impl Cluster for Door {
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
+        Err(Status::unimplemented("not here"))
+    }
+
+    async fn audit(&self, _: Request<AuditRequest>) -> Result<Response<AuditReply>, Status> {
         Err(Status::unimplemented("not here"))
     }
 
