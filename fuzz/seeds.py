@@ -1,9 +1,10 @@
 """Makes the seeds in corpus/: small inputs of our own, sound and broken, one directory for each target.
 
-Needs pyarrow for the parquet ones, which are left as they are without it.
+Needs pyarrow for those of parquet and zstd, which are left as they are without it.
 """
 
 import collections
+import gzip
 import io
 import json
 import pathlib
@@ -159,12 +160,26 @@ def main() -> None:
     keep("token_index", "lies", idx[:18] + struct.pack("<QQ", 2**62, 3))
     keep("jsonl", "sound", '{"text": "a"}\n{"text": "\\u4f60", "n": 1}\n\n')
     keep("jsonl", "surrogate", b'{"text": "\\ud800"}\n{"text": "\xff"}\n[[[[')
+    # The first byte is the format's place in the target's list.
+    places = {".arrow": b"\0", ".csv": b"\1", ".txt": b"\2", ".json": b"\3"}
+    for path in sorted((REPO / "tokenize/tests/data/read").iterdir()):
+        if path.suffix in places and path.name != "expected.json":
+            keep("texts", path.name, places[path.suffix] + path.read_bytes())
+    keep("texts", "cut.json", b'\3[{"text": "a\\')
+    keep("texts", "packed.jsonl", b"\4" + gzip.compress(b'{"text": "a"}\n' * 3, mtime=0) + gzip.compress(b"{}", mtime=0))
+    pair = [json.dumps(VOCAB | {"ab": 9}), "#version: 0.2\na b\n"]
+    decoder = {"8": {"content": "<|endoftext|>", "special": True}}
+    config = {"tokenizer_class": "Qwen2Tokenizer", "eos_token": "<|endoftext|>", "added_tokens_decoder": decoder}
+    keep("slow_tokenizer", "sound", "\n---\n".join([*pair, json.dumps(config)]))
+    keep("slow_tokenizer", "broken", "\n---\n".join(['{"a": -1, "b": 1e99}', "a b c\n", json.dumps(config | {"eos_token": "a"})]))
+    keep("slow_tokenizer", "half", pair[0])
     keep("tokenizer_json", "sound", json.dumps(TOKENIZER) + "\n---\n" + json.dumps({"eos_token": "<|endoftext|>"}))
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
         return
+    keep("texts", "packed.csv", b"\5" + pa.compress(b"text,n\na,1\n\"b\"\"\",\n", codec="zstd", asbytes=True))
     tables = {
         "sound": pa.table({"text": ["a", None, "b"], "n": [1, 2, 3]}),
         "nested": pa.table({"text": [["a"], ["b"]]}),

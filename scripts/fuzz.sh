@@ -48,10 +48,7 @@ mkdir -p fuzz/artifacts
 run() {
     local target="$1" log="$work/$1.log" code count
     mkdir -p "$work/$target/new" "$work/$target/tmp"
-    local memory_mb=1024
-    # A page states the size of its content itself, up to 2 GiB, and the library believes it.
-    [ "$target" != parquet ] || memory_mb=4096
-    local limits=(-rss_limit_mb="$memory_mb" -timeout=30 -max_len=16384 -artifact_prefix="fuzz/artifacts/$target-" -print_final_stats=1)
+    local limits=(-rss_limit_mb=1024 -timeout=30 -max_len=16384 -artifact_prefix="fuzz/artifacts/$target-" -print_final_stats=1)
     if [ "$seconds" -eq 0 ]; then limits+=(-runs=0); else limits+=(-max_total_time="$seconds"); fi
     QCTL_FUZZ_TARGET="$target" TMPDIR="$work/$target/tmp" \
         "$work/fuzz" "${limits[@]}" "$work/$target/new" "fuzz/corpus/$target" >"$log" 2>&1

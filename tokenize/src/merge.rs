@@ -51,6 +51,7 @@ pub fn merge(merge: &Merge, watch: &mut dyn FnMut(usize, u64)) -> Result<Summary
         removal::forget(merge)?;
         return Ok(summary);
     }
+    let made = removal::Made::find(merge)?;
     let mut columns = Vec::new();
     for key in &merge.keys {
         let target = Pair::of_key(&merge.output_prefix, key);
@@ -96,7 +97,7 @@ pub fn merge(merge: &Merge, watch: &mut dyn FnMut(usize, u64)) -> Result<Summary
     let sealed = writers.into_iter().map(PairWriter::seal).collect::<Result<Vec<_>, _>>()?;
     summary.files = publish(sealed, merge.digests)?;
     if merge.remove_parts {
-        removal::begin(merge, &summary)?;
+        removal::begin(merge, &made, &summary)?;
         remove(merge)?;
         removal::forget(merge)?;
     }

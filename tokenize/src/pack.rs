@@ -1,6 +1,6 @@
 //! Packs short sequences into rows of one length, as `--pack` does.
 //!
-//! What goes together is decided by the lengths of all sequences: twenty
+//! What goes together is decided by the lengths of all sequences: sixteen
 //! bytes of memory for each, and never their ids.
 
 use std::collections::BTreeMap;
@@ -31,28 +31,34 @@ pub(crate) fn pack(
     mut outputs: Vec<PairWriter>,
     packing: Packing,
 ) -> Result<(Vec<PairWriter>, u64), Error> {
-    let sequences = sequences.into_iter().map(PairWriter::into_written).collect::<Result<Vec<_>, _>>()?;
-    let Some(first) = sequences.first() else {
-        return Ok((outputs, 0));
-    };
-    if sequences.iter().any(|other| other.lengths != first.lengths) {
-        let what = "ids, attention mask and labels differ in their lengths: they cannot be packed together";
-        return Err(Error::Options { what: what.to_owned() });
+    let mut lengths = None;
+    let mut sources = Vec::new();
+    for sequence in sequences {
+        let (source, own) = sequence.into_written()?;
+        if *lengths.get_or_insert_with(|| own.clone()) != own {
+            let what = "ids, attention mask and labels differ in their lengths: they cannot be packed together";
+            return Err(Error::Options { what: what.to_owned() });
+        }
+        sources.push(source);
     }
-    let lengths = &first.lengths;
-    let offsets = offsets(lengths);
+    let lengths = lengths.unwrap_or_default();
+    if u32::try_from(lengths.len()).is_err() {
+        return Err(Error::Options { what: format!("{} rows are too many to pack", lengths.len()) });
+    }
+    let offsets = offsets(&lengths);
     let fills = [i32::from_le_bytes(packing.pad_id.to_le_bytes()), ATTENDED, IGNORED];
     let mut left_out = 0;
     for part in parts(lengths.len(), packing.parts)? {
-        let (rows, long) = choose(lengths, part, packing.seq_length);
-        left_out += long;
-        for row in rows {
-            for ((source, output), fill) in sequences.iter().zip(&mut outputs).zip(fills) {
-                write_row(source, &offsets, &row, fill, packing.seq_length, output)?;
+        let mut choice = Choice::new(&lengths, part, packing.seq_length);
+        left_out += choice.long;
+        while let Some(row) = choice.next_row() {
+            for ((source, output), fill) in sources.iter().zip(&mut outputs).zip(fills) {
+                let sequences = row.iter().map(|&index| (offsets[index], lengths[index]));
+                write_row(source, sequences, fill, packing.seq_length, output)?;
             }
         }
     }
-    Ok((outputs, left_out * sequences.len() as u64))
+    Ok((outputs, left_out * sources.len() as u64))
 }
 
 /// Where each sequence begins, in bytes.
@@ -77,50 +83,66 @@ fn parts(count: usize, parts: u32) -> Result<Vec<Range<usize>>, Error> {
     Ok((0..count).step_by(step.max(1)).map(|begin| begin..count.min(begin + step)).collect())
 }
 
-/// Which sequences share a row, in the reference's order, and how many fit none.
+/// Which sequences share a row, in the reference's order.
 ///
 /// Each row takes the longest sequence that still fits, again and again; among
 /// equally long ones the last comes first. One id of each row stays free.
-fn choose(lengths: &[u32], part: Range<usize>, seq_length: u32) -> (Vec<Vec<usize>>, u64) {
-    let mut by_length: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
-    let mut long = 0;
-    for index in part {
-        if lengths[index] < seq_length {
-            by_length.entry(lengths[index]).or_default().push(index);
-        } else {
-            long += 1;
-        }
-    }
-    let mut rows = Vec::new();
-    while !by_length.is_empty() {
-        let mut row = Vec::new();
-        let mut room = seq_length - 1;
-        while let Some((&length, indices)) = by_length.range_mut(..=room).next_back() {
-            row.extend(indices.pop());
-            room -= length;
-            if indices.is_empty() {
-                by_length.remove(&length);
-            }
-        }
-        rows.push(row);
-    }
-    (rows, long)
+struct Choice {
+    /// Those that fit, shorter ones first.
+    order: Vec<u32>,
+    /// Where those of each length are in it, as far as they are left.
+    left: BTreeMap<u32, Range<usize>>,
+    room: u32,
+    /// How many fit no row.
+    long: u64,
 }
 
+impl Choice {
+    fn new(lengths: &[u32], part: Range<usize>, seq_length: u32) -> Self {
+        let count = part.len();
+        let mut order = Vec::with_capacity(count);
+        let numbers = part.filter(|&index| lengths[index] < seq_length);
+        order.extend(numbers.filter_map(|index| u32::try_from(index).ok()));
+        order.sort_unstable_by_key(|&index| (lengths[index as usize], index));
+        let mut left = BTreeMap::new();
+        let mut begin = 0;
+        for equals in order.chunk_by(|&one, &other| lengths[one as usize] == lengths[other as usize]) {
+            left.insert(lengths[equals[0] as usize], begin..begin + equals.len());
+            begin += equals.len();
+        }
+        let long = (count - order.len()) as u64;
+        Self { order, left, room: seq_length.saturating_sub(1), long }
+    }
+
+    /// The sequences of the next row; `None` when all are placed.
+    fn next_row(&mut self) -> Option<Vec<usize>> {
+        let mut row = Vec::new();
+        let mut room = self.room;
+        while let Some((&length, places)) = self.left.range_mut(..=room).next_back() {
+            row.extend(places.next_back().map(|place| self.order[place] as usize));
+            room -= length;
+            if places.start == places.end {
+                self.left.remove(&length);
+            }
+        }
+        (!row.is_empty()).then_some(row)
+    }
+}
+
+/// Writes one row: the sequences by where they begin, in bytes, and their lengths.
 fn write_row(
     source: &Written,
-    offsets: &[u64],
-    row: &[usize],
+    sequences: impl Iterator<Item = (u64, u32)>,
     fill: i32,
     seq_length: u32,
     output: &mut PairWriter,
 ) -> Result<(), Error> {
     let size = usize::try_from(u64::from(seq_length) * ID_BYTES).unwrap_or(usize::MAX);
     let mut bytes = Vec::with_capacity(size);
-    for &index in row {
+    for (offset, length) in sequences {
         let begin = bytes.len();
-        bytes.resize(begin + source.lengths[index] as usize * size_of::<u32>(), 0);
-        source.read(offsets[index], &mut bytes[begin..])?;
+        bytes.resize(begin + length as usize * size_of::<u32>(), 0);
+        source.read(offset, &mut bytes[begin..])?;
     }
     while bytes.len() < size {
         bytes.extend_from_slice(&fill.to_le_bytes());
@@ -134,14 +156,15 @@ fn write_row(
 mod tests {
     #![allow(clippy::unwrap_used)]
 
-    use super::{choose, parts};
+    use super::{Choice, parts};
 
     #[test]
     fn the_longest_that_fits_goes_first_and_the_last_of_equals() {
         let lengths = [3, 9, 5, 3, 12, 1, 5];
-        let (rows, long) = choose(&lengths, 0..7, 10);
+        let mut choice = Choice::new(&lengths, 0..7, 10);
+        let rows: Vec<_> = std::iter::from_fn(|| choice.next_row()).collect();
         assert_eq!(rows, [vec![1], vec![6, 3, 5], vec![2, 0]]);
-        assert_eq!(long, 1);
+        assert_eq!(choice.long, 1);
     }
 
     #[test]

@@ -29,7 +29,7 @@ fn recorded() -> Vec<(PathBuf, Texts)> {
 
 fn read(input: &Path, slice: &Slice) -> Result<Texts, Error> {
     let mut texts = Vec::new();
-    Source::open(input)?.each_value("text", slice, &mut |text| {
+    Source::open(input)?.each_value("text", slice, usize::MAX, &mut |text| {
         texts.push(text.map(str::to_owned));
         true
     })?;
@@ -162,10 +162,16 @@ fn no_cut_or_flipped_byte_of_an_arrow_file_is_fatal() {
     for (path, expected) in recorded().into_iter().filter(|(path, _)| path.extension().unwrap() == "arrow") {
         let content = fs::read(&path).unwrap();
         let copy = place.path().join("copy.arrow");
+        let is_file = content.starts_with(b"ARROW1");
         let mut refused = 0;
-        for at in (0..content.len()).step_by(5) {
+        for at in 0..content.len() {
             fs::write(&copy, &content[..at]).unwrap();
-            refused += usize::from(read(&copy, &Slice::All).is_err());
+            let is_refused = read(&copy, &Slice::All).is_err();
+            // A stream need not have an end mark, a file has a footer.
+            assert!(is_refused || !is_file, "cut at {at}");
+            refused += usize::from(is_refused);
+        }
+        for at in (0..content.len()).step_by(5) {
             for flip in [1, 0x80] {
                 let mut other = content.clone();
                 other[at] ^= flip;

@@ -13,8 +13,10 @@ mod pool_journal;
 mod records;
 mod safetensors;
 mod shard;
+mod slow_tokenizer;
 mod spec_set;
 mod spec_yaml;
+mod texts;
 mod token_index;
 mod tokenizer_json;
 mod wire;
@@ -24,7 +26,7 @@ mod zip;
 type Run = fn(&[u8]);
 
 /// All of them, by name.
-pub(crate) const ALL: [(&str, Run); 19] = [
+pub(crate) const ALL: [(&str, Run); 21] = [
     ("cli_words", cli_words::run),
     ("config_json", config_json::run),
     ("evidence", evidence::run),
@@ -38,8 +40,10 @@ pub(crate) const ALL: [(&str, Run); 19] = [
     ("records", records::run),
     ("safetensors", safetensors::run),
     ("shard", shard::run),
+    ("slow_tokenizer", slow_tokenizer::run),
     ("spec_set", spec_set::run),
     ("spec_yaml", spec_yaml::run),
+    ("texts", texts::run),
     ("token_index", token_index::run),
     ("tokenizer_json", tokenizer_json::run),
     ("wire", wire::run),

@@ -104,8 +104,9 @@ impl PairWriter {
         Ok(())
     }
 
-    /// Ends the writing and gives what was written to a reader.
-    pub(crate) fn into_written(mut self) -> Result<Written, Error> {
+    /// Ends the writing and gives what was written to a reader, with the
+    /// lengths of the sequences in ids.
+    pub(crate) fn into_written(mut self) -> Result<(Written, Vec<u32>), Error> {
         self.lengths.flush().map_err(self.idx.fault("write"))?;
         let mut lengths = Vec::with_capacity(usize::try_from(self.sequences).unwrap_or(0));
         let mut position = HEADER;
@@ -118,7 +119,7 @@ impl PairWriter {
             lengths.extend(words.map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]])));
             position += want as u64;
         }
-        Ok(Written { bin: self.bin, lengths })
+        Ok((Written { bin: self.bin }, lengths))
     }
 
     /// Completes both files and pushes them to the disk, still unnamed.
@@ -185,8 +186,6 @@ impl std::fmt::Debug for PairWriter {
 /// The sequences of a pair that never gets a name.
 pub(crate) struct Written {
     bin: Temp,
-    /// In ids.
-    pub(crate) lengths: Vec<u32>,
 }
 
 impl Written {

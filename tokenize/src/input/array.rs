@@ -57,7 +57,9 @@ impl Items {
     fn scan(&mut self, items: &mut Vec<(Range<usize>, u64)>) -> Result<(), Error> {
         while self.seen < self.bytes.len() {
             if let State::Inside { string: true, .. } = self.state {
-                self.skip_string();
+                if !self.skip_string() {
+                    return Ok(());
+                }
                 continue;
             }
             let byte = self.bytes[self.seen];
@@ -90,8 +92,9 @@ impl Items {
         Ok(())
     }
 
-    /// Moves to the end of a string, or of what has been read.
-    fn skip_string(&mut self) {
+    /// Moves to the end of a string, or of what has been read. Returns whether
+    /// to go on: what a backslash escapes may come with the next bytes.
+    fn skip_string(&mut self) -> bool {
         match memchr::memchr2(b'"', b'\\', &self.bytes[self.seen..]) {
             None => self.seen = self.bytes.len(),
             Some(at) if self.bytes[self.seen + at] == b'"' => {
@@ -100,18 +103,13 @@ impl Items {
                     *string = false;
                 }
             }
-            // What a backslash escapes may not have been read yet.
             Some(at) if self.seen + at + 1 < self.bytes.len() => self.seen += at + 2,
             Some(at) => {
                 self.seen += at;
-                let mut next = [0];
-                if matches!(self.input.read(&mut next), Ok(1)) {
-                    self.bytes.push(next[0]);
-                } else {
-                    self.seen = self.bytes.len();
-                }
+                return false;
             }
         }
+        true
     }
 
     fn fault(&self, what: &str) -> Error {
@@ -138,12 +136,72 @@ impl Batches for Items {
             let cut = if unfinished { self.start } else { self.bytes.len() };
             let carry = self.bytes.split_off(cut);
             let bytes = std::mem::replace(&mut self.bytes, carry);
-            (self.seen, self.start) = (self.bytes.len(), 0);
+            (self.seen, self.start) = (self.seen - cut, 0);
             if !items.is_empty() {
                 return Ok(Some(Batch::Items { path: self.path.clone(), bytes, items }));
             }
             if count == 0 {
                 return Ok(None);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::io::{self, Read};
+
+    use super::{CHUNK, Items, State};
+    use crate::error::Error;
+    use crate::input::{Batch, Batches};
+
+    /// Some bytes, and then a fault or the end.
+    struct Breaking(io::Cursor<Vec<u8>>, bool);
+
+    impl Read for Breaking {
+        fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+            let count = self.0.read(bytes)?;
+            if count == 0 && self.1 { Err(io::Error::from_raw_os_error(5)) } else { Ok(count) }
+        }
+    }
+
+    fn items(content: &[u8], breaks: bool) -> Items {
+        Items {
+            path: std::path::Path::new("in.json").into(),
+            input: Box::new(Breaking(io::Cursor::new(content.to_vec()), breaks)),
+            bytes: Vec::new(),
+            seen: 0,
+            start: 0,
+            state: State::Open,
+            line: 1,
+            start_line: 1,
+            max_row: 1 << 20,
+        }
+    }
+
+    #[test]
+    fn a_backslash_at_the_edge_of_a_chunk_escapes_what_comes_next() {
+        let chunk = usize::try_from(CHUNK).unwrap();
+        for tail in ["\\\"}, {", "\\\\", "\\\\\\\"]"] {
+            for before in chunk - 16..chunk + 2 {
+                let head = format!("[{{\"text\": \"{}", "a".repeat(before - 11));
+                let content = format!("{head}{tail}\"}}, {{\"text\": \"b\"}}]");
+                let mut found = Vec::new();
+                let mut items_of = items(content.as_bytes(), false);
+                while let Some(batch) = items_of.next_batch().unwrap() {
+                    let Batch::Items { bytes, items, .. } = batch else { panic!("another kind") };
+                    found.extend(items.into_iter().map(|(place, _)| String::from_utf8(bytes[place].to_vec()).unwrap()));
+                }
+                let (first, second) = content[1..content.len() - 1].rsplit_once(", ").unwrap();
+                assert_eq!(found, [first, second], "{tail} at {before}");
+
+                let cut = &content.as_bytes()[..before + 1];
+                let error = items(cut, true).next_batch().map(|_| ()).unwrap_err();
+                assert!(matches!(error, Error::Io { .. }), "{error}");
+                let error = items(cut, false).next_batch().map(|_| ()).unwrap_err();
+                assert!(error.to_string().contains("cut short"), "{error}");
             }
         }
     }

@@ -1,5 +1,8 @@
 //! Reads text columns of parquet files, row group by row group.
 
+mod header;
+mod pages;
+
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
@@ -11,6 +14,7 @@ use arrow_schema::DataType;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 
+use self::pages::Pages;
 use super::source::columns_for;
 use super::{Absent, Batch, Reading, Slice, SourceFile};
 use crate::encode::guarded;
@@ -135,7 +139,9 @@ impl ParquetFile {
         let file = self.file.try_clone().map_err(Error::io("open", &*self.path))?;
         let rows = usize::try_from(wanted.end - wanted.start).unwrap_or(usize::MAX);
         let mut batches = guarded(|| {
-            ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
+            let pages =
+                Pages::open(file, self.metadata.metadata().row_group(group)).map_err(|error| error.to_string())?;
+            ParquetRecordBatchReaderBuilder::new_with_metadata(pages, self.metadata.clone())
                 .with_projection(ProjectionMask::roots(self.metadata.parquet_schema(), positions.iter().copied()))
                 .with_row_groups(vec![group])
                 .with_batch_size(self.batch_rows(group, positions))

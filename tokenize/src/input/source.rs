@@ -151,11 +151,11 @@ impl Source {
     ///
     /// As a run over the whole input.
     pub fn each_text(&self, key: &str, visit: &mut dyn FnMut(&str) -> bool) -> Result<(), Error> {
-        self.each(key, &Slice::All, Absent::Refused, &mut |text| text.is_none_or(&mut *visit))
+        self.each(key, &Slice::All, Absent::Refused, usize::MAX, &mut |text| text.is_none_or(&mut *visit))
     }
 
     /// Visits the values of one key in a slice, nulls as `None`, until `visit`
-    /// returns `false`.
+    /// returns `false`; none is longer than `max_row`, in bytes.
     ///
     /// # Errors
     ///
@@ -164,9 +164,10 @@ impl Source {
         &self,
         key: &str,
         slice: &Slice,
+        max_row: usize,
         visit: &mut dyn FnMut(Option<&str>) -> bool,
     ) -> Result<(), Error> {
-        self.each(key, slice, Absent::Null, visit)
+        self.each(key, slice, Absent::Null, max_row, visit)
     }
 
     fn each(
@@ -174,10 +175,11 @@ impl Source {
         key: &str,
         slice: &Slice,
         absent: Absent,
+        max_row: usize,
         visit: &mut dyn FnMut(Option<&str>) -> bool,
     ) -> Result<(), Error> {
         let keys = [key.to_owned()];
-        let reading = Reading { keys: &keys, max_row: usize::MAX, absent };
+        let reading = Reading { keys: &keys, max_row, absent };
         let mut fault = None;
         self.read(slice, reading, &mut |batch| {
             let mut more = true;
