@@ -1,13 +1,16 @@
 # Thin names for the scripts; each says at its head what it does and which variables it honours.
 
 .DEFAULT_GOAL := help
-.PHONY: demo test bench fuzz lint clean-demo help
+.PHONY: demo test lab bench fuzz lint clean-demo help
 
 demo: ## the whole pipeline on a small model, from nothing to a checked result
 	@scripts/demo.sh
 
 test: ## installs what the tests need and runs all of them
 	@scripts/test.sh
+
+lab: ## kills, cuts and full disks over hosts of their own on this machine, at drawn moments; LAB_ROUNDS=20
+	@scripts/lab.sh
 
 bench: ## engines beside cp + fsync and the bare encoder; controller and agents beside their bars
 	@scripts/bench.sh

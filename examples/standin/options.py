@@ -25,7 +25,7 @@ TEXTS = {
     "--tokenizer-name-or-path": None, "--lr-decay-style": "linear", "--data-path": None, "--split": "969,30,1",
     "--distributed-backend": "nccl", "--load": None, "--save": None, "--ai-framework": "pytorch", "--ckpt-format": "torch",
     "--recompute-granularity": None, "--recompute-method": None, "--data-cache-path": None, "--transformer-impl": "local",
-    "--num-layer-list": None, "--tensorboard-dir": None,
+    "--num-layer-list": None, "--tensorboard-dir": None, "--record": None,
 }
 SWITCHES = {
     "--use-mcore-models", "--sequence-parallel", "--disable-bias-linear", "--add-qkv-bias", "--group-query-attention",

@@ -13,6 +13,8 @@ Beside the training script's own flags (options.py lists them):
                              writing its shard; in the first attempt only (QCTL_ATTEMPT_NUMBER unset or 1)
     --fail-always            in every attempt
     --collective-timeout S   how long a rank waits for its peers; 30 unless told
+    --record FILE            a line for whatever this rank completes: the boot clock's nanoseconds, QCTL_ATTEMPT, rank,
+                             and `iteration N`, `saved N` or `tracker N`
 
 The environment is MindSpore's: MS_ROLE, MS_WORKER_NUM, MS_NODE_ID, MS_SCHED_HOST, MS_SCHED_PORT.
 With MS_ROLE=MS_SCHED this same script is the scheduler.
@@ -78,11 +80,19 @@ class Rank:
                      % (given.global_batch_size, given.micro_batch_size, self.dp_size))
         self.failure = Failure(given, rank)
         self.stop_wanted = False
+        self.attempt = os.environ.get("QCTL_ATTEMPT", "-")
         self.first_loss = 2.0 if given.first_loss is None else given.first_loss
 
     def say_first(self, text):
         if self.rank == 0:
             say(text)
+
+    def record(self, what):
+        """One write at the end of the file, so that ranks may share it."""
+        if self.given.record:
+            line = "%d %s %d %s\n" % (time.clock_gettime_ns(time.CLOCK_BOOTTIME), self.attempt, self.rank, what)
+            with open(self.given.record, "ab", buffering=0) as file:
+                file.write(line.encode())
 
     def load(self):
         """The iteration to go on from; 0 where --load has none."""
@@ -134,9 +144,11 @@ class Rank:
             if tears:
                 self.failure.announce(iteration)
                 os.kill(os.getpid(), signal.SIGKILL)
+            self.record("saved %d" % iteration)
         self.peers.meet("saved-%d" % iteration)
         if self.rank == 0:
             shard.write_tracker(given.save, iteration)
+            self.record("tracker %d" % iteration)
             say("  successfully saved checkpoint from iteration %7d to %s" % (iteration, given.save))
         self.peers.meet("tracked-%d" % iteration)
 
@@ -174,6 +186,7 @@ class Rank:
             began = time.monotonic()
             time.sleep(given.step_ms / 1000)
             stop = self.peers.meet("iteration-%d" % iteration, self.stop_wanted)
+            self.record("iteration %d" % iteration)
             self.log(iteration, time.monotonic() - began)
             if stop or (given.save_interval and iteration % given.save_interval == 0):
                 self.save(iteration)

@@ -79,10 +79,19 @@ impl Process {
 
     /// SIGKILL, if this very process still lives.
     pub fn kill9(&self) {
+        self.send(Signal::KILL);
+    }
+
+    /// SIGSTOP, if this very process still lives.
+    pub fn stop(&self) {
+        self.send(Signal::STOP);
+    }
+
+    fn send(&self, signal: Signal) {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).unwrap();
         if self.lives() {
             // It may end between the look and the signal.
-            let _ = kill_process(pid, Signal::KILL);
+            let _ = kill_process(pid, signal);
         }
     }
 

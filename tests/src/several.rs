@@ -193,12 +193,7 @@ impl Several {
     #[must_use]
     pub fn nodes(&self) -> Vec<Value> {
         let said = self.lab.qctl_for(LONG, ["nodes", "-o", "json"]);
-        let lines = said.stdout.trim();
-        match serde_json::from_str(lines) {
-            Ok(Value::Array(nodes)) => nodes,
-            Ok(other) => other["nodes"].as_array().cloned().unwrap_or_else(|| vec![other]),
-            Err(_) => lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect(),
-        }
+        read_nodes(&said.stdout)
     }
 
     fn log(&self, name: &str) -> File {
@@ -214,6 +209,16 @@ impl Drop for Several {
             let _ = child.kill();
             let _ = child.wait();
         }
+    }
+}
+
+/// The nodes that `qctl nodes -o json` has said.
+#[must_use]
+pub fn read_nodes(said: &str) -> Vec<Value> {
+    match serde_json::from_str(said.trim()) {
+        Ok(Value::Array(nodes)) => nodes,
+        Ok(other) => other["nodes"].as_array().cloned().unwrap_or_else(|| vec![other]),
+        Err(_) => said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect(),
     }
 }
 

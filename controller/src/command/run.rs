@@ -4,12 +4,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 use controller::driver;
 use controller::lock::Lock;
 use controller::memory;
 use controller::server::{self, Config, Controller, Listening};
+use planner::Policy;
 use runtime::Tasks;
 use runtime::files::write_durably;
 use runtime::pki::Authority;
@@ -55,6 +56,41 @@ pub(crate) struct Run {
     /// Ended jobs that are kept
     #[arg(long, default_value_t = 1000, value_name = "N")]
     keep_ended_jobs: usize,
+    #[command(flatten)]
+    silence: Silence,
+}
+
+/// How long a silent node is waited for, each in seconds.
+#[derive(Clone, Debug, Args)]
+struct Silence {
+    /// Silence after which a node gets no new work, in seconds
+    #[arg(long, default_value_t = 5, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    suspect_after: u64,
+    /// Silence after which a node counts as lost, and its work may run elsewhere, in seconds
+    #[arg(long, default_value_t = 60, value_name = "S", value_parser = clap::value_parser!(u64).range(2..=86_400))]
+    lost_after: u64,
+    /// What a lost node's ranks are given beyond that to finish a save, once their peers have stopped, in seconds
+    #[arg(long, default_value_t = 60, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    fence_margin: u64,
+}
+
+impl Silence {
+    /// Puts the limits into a policy.
+    fn apply(&self, policy: &mut Policy) -> Result<(), Failure> {
+        if self.suspect_after >= self.lost_after {
+            let (suspect, lost) = (self.suspect_after, self.lost_after);
+            let hint =
+                "a node is suspect first and lost later: give `--lost-after` more seconds than `--suspect-after`";
+            return Err(Failure::hinted(
+                anyhow!("a node cannot be suspect after {suspect} s and lost after {lost} s"),
+                Some(hint.to_owned()),
+            ));
+        }
+        policy.suspect_after_ms = self.suspect_after * 1_000;
+        policy.lost_after_ms = self.lost_after * 1_000;
+        policy.fence_margin_ms = self.fence_margin * 1_000;
+        Ok(())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -130,6 +166,7 @@ impl Run {
         })?;
         let authority = if pki.join("ca.key").exists() { Some(Authority::load(&pki)?) } else { None };
         driver.policy.keep_ended_jobs = self.keep_ended_jobs;
+        self.silence.apply(&mut driver.policy)?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let config = Config { state_dir: self.state_dir, identity, authority, driver, agent_wait: AGENT_WAIT, memory };

@@ -1,0 +1,60 @@
+//! Into namespaces of our own, and out again with nothing left behind.
+
+use std::process::{Command, ExitCode, Stdio};
+
+use rustix::process::{WaitOptions, wait};
+
+/// Tells a process of this program which one it is.
+const STAGE: &str = "QCTL_LAB_STAGE";
+
+/// User, network, host name, mounts and processes; with the first process everything else ends.
+const UNSHARE: [&str; 3] = ["-Urnmupf", "--kill-child", "--mount-proc"];
+
+/// Runs `lab` inside, with this program's own words; none where namespaces cannot be made, and why.
+pub(crate) fn main(lab: fn(Result<(), String>, &[String]) -> ExitCode) -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match std::env::var(STAGE).as_deref() {
+        Ok("first") => first(),
+        Ok(_) => lab(Ok(()), &words),
+        Err(_) => match possible() {
+            Ok(()) => inside(&words),
+            Err(why) => lab(Err(why), &words),
+        },
+    }
+}
+
+/// Whether this machine lets us.
+fn possible() -> Result<(), String> {
+    let mut tried = Command::new("unshare");
+    tried.args(UNSHARE).args(["sh", "-c", "ip link add qctl0 type bridge && nsenter --version && mount --version"]);
+    let tried = tried.stdin(Stdio::null()).output().map_err(|error| format!("`unshare` does not start: {error}"))?;
+    let said = String::from_utf8_lossy(&tried.stderr);
+    let said = said.lines().next().unwrap_or("it says nothing");
+    if tried.status.success() { Ok(()) } else { Err(format!("no namespaces of our own on this machine: {said}")) }
+}
+
+fn inside(words: &[String]) -> ExitCode {
+    let this = std::env::current_exe().unwrap();
+    let mut command = Command::new("unshare");
+    let status = command.args(UNSHARE).arg(this).args(words).env(STAGE, "first").status().unwrap();
+    exit(status.code().unwrap_or(1))
+}
+
+#[allow(clippy::zombie_processes, reason = "it is waited for, among all others")]
+/// The first process: orphans come to it and are collected, as they would be by any host's.
+fn first() -> ExitCode {
+    let mut lab = Command::new(std::env::current_exe().unwrap());
+    let lab = lab.args(std::env::args().skip(1)).env(STAGE, "lab").spawn().unwrap();
+    loop {
+        if let Ok(Some((pid, status))) = wait(WaitOptions::empty())
+            && u32::try_from(pid.as_raw_nonzero().get()) == Ok(lab.id())
+            && (status.exited() || status.signaled())
+        {
+            return exit(status.exit_status().unwrap_or(1));
+        }
+    }
+}
+
+fn exit(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
