@@ -110,6 +110,13 @@ impl Host {
         PathBuf::from(format!("/proc/{}/root", self.holder.id())).join(inside.trim_start_matches('/'))
     }
 
+    /// Gives a directory of this host a disk of its own.
+    pub(crate) fn disk(&self, name: &str, size: &str) {
+        let dir = self.own(name);
+        self.run("mkdir", &["-p", &dir]);
+        self.run("mount", &["-t", "tmpfs", "-o", &format!("size={size},mode=0700"), "tmpfs", &dir]);
+    }
+
     /// All processes of this host.
     pub(crate) fn processes(&self) -> Vec<Process> {
         let net = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/net")).ok();

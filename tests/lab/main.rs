@@ -16,6 +16,7 @@
 mod enter;
 mod faults;
 mod host;
+mod preload;
 mod record;
 mod report;
 mod rounds;

@@ -35,6 +35,7 @@ pub(crate) struct Place {
 pub(crate) struct Daemon {
     program: PathBuf,
     args: Vec<String>,
+    env: Vec<(String, String)>,
     child: Option<Child>,
     log: PathBuf,
 }
@@ -75,12 +76,17 @@ impl Site {
     /// Everything up, and all agents ready.
     pub(crate) fn start(plan: Plan) -> Self {
         let mut site = Self::prepare(plan);
-        (0..site.etcd.len()).for_each(|at| site.etcd[at].start());
-        (0..site.controllers.len()).for_each(|at| site.controllers[at].start());
-        site.login();
-        (0..site.agents.len()).for_each(|at| site.join(at));
-        site.ready(usize::from(plan.agents));
+        site.bring_up();
         site
+    }
+
+    /// Starts everything, and waits for it.
+    pub(crate) fn bring_up(&mut self) {
+        self.etcd.iter_mut().for_each(Place::start);
+        self.controllers.iter_mut().for_each(Place::start);
+        self.login();
+        (0..self.agents.len()).for_each(|at| self.join(at));
+        self.ready(self.agents.len());
     }
 
     /// Hosts and certificates; nothing runs.
@@ -236,7 +242,7 @@ impl Drop for Site {
 impl Place {
     pub(crate) fn new(host: Host, program: PathBuf, args: Vec<String>) -> Self {
         let log = host.seen("daemon.log");
-        Self { host, daemon: Daemon { program, args, child: None, log } }
+        Self { host, daemon: Daemon { program, args, env: Vec::new(), child: None, log } }
     }
 
     /// Starts the daemon as it was started before.
@@ -244,13 +250,27 @@ impl Place {
         assert!(self.daemon.child.is_none(), "the daemon of `{}` runs", self.host.name);
         let log = File::options().create(true).append(true).open(&self.daemon.log).unwrap();
         let mut command = self.host.command(&self.daemon.program);
-        command.args(&self.daemon.args).stdout(log.try_clone().unwrap()).stderr(log);
+        command
+            .args(&self.daemon.args)
+            .envs(self.daemon.env.iter().cloned())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log);
         self.daemon.child = Some(command.spawn().unwrap());
     }
 
     /// Another program takes the daemon's place at its next start.
     pub(crate) fn upgrade(&mut self, program: &Path) {
         program.clone_into(&mut self.daemon.program);
+    }
+
+    /// More words for the next start.
+    pub(crate) fn tell(&mut self, more: &[&str]) {
+        self.daemon.args.extend(words(more));
+    }
+
+    /// A variable for the next start.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.daemon.env.push((name.to_owned(), value.to_owned()));
     }
 
     /// Sends the daemon a signal, by its name.

@@ -116,7 +116,6 @@ impl<S: Store> Driver<S> {
         self.forget_old(&mut batch);
         match self.commit(self.encode(&batch)).await {
             Ok(()) => {
-                self.pause.reset();
                 self.finish(batch).await;
                 Ok(())
             }
@@ -144,7 +143,10 @@ impl<S: Store> Driver<S> {
         for job in &gone {
             deletes.extend(self.keys_of(job).await?);
         }
-        self.store.commit(self.epoch, store::Batch { seq: self.seq, puts, deletes }).await
+        self.store.commit(self.epoch, store::Batch { seq: self.seq, puts, deletes }).await?;
+        // Not for a batch without writes: that says nothing about the store.
+        self.pause.reset();
+        Ok(())
     }
 
     /// Keys of a job that was taken out.
@@ -189,7 +191,8 @@ impl<S: Store> Driver<S> {
         }
     }
 
-    async fn look(&mut self, request: Request) {
+    /// Answers a look at what is saved.
+    pub(super) async fn look(&mut self, request: Request) {
         match request {
             Request::Step(_, waiter) => drop(waiter.send(Err(Error::Stopped))),
             Request::Read(look) => look(Ok(&self.world)),

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, Waiting};
 use super::events::EventCache;
+use super::request::Request;
 use super::{Driver, Error, Stepped, now};
 
 /// How often one input may be stepped in all.
@@ -125,7 +126,7 @@ impl<S: Store> Driver<S> {
                 }
             };
             let refusal = Error::store(error);
-            let applied = self.lead_anew(retry, (epoch, seq), stop).await?;
+            let applied = self.lead_anew(retry, (epoch, seq), &refusal, stop).await?;
             let waiting = std::mem::take(&mut batch.waiting);
             let later = std::mem::take(&mut batch.later);
             batch = Batch { later, ..Batch::default() };
@@ -135,7 +136,6 @@ impl<S: Store> Driver<S> {
             self.conclude(&mut batch);
             match self.commit(self.encode(&batch)).await {
                 Ok(()) => {
-                    self.pause.reset();
                     self.finish(batch).await;
                     return Ok(());
                 }
@@ -163,6 +163,7 @@ impl<S: Store> Driver<S> {
         &mut self,
         campaign: bool,
         doubt: (Epoch, u64),
+        refusal: &Error,
         stop: &CancellationToken,
     ) -> Result<Applied, Error> {
         if campaign && self.config.leader.is_some() {
@@ -176,9 +177,9 @@ impl<S: Store> Driver<S> {
                     self.epochs.send_replace(self.epoch);
                     self.agents.close_all();
                     self.changes.touch_all();
-                    // A store in trouble is not hammered.
+                    // A store in trouble is not hammered; what it holds can be looked at.
                     if !campaign {
-                        self.refuse_for(pause, stop, &Error::Superseded).await?;
+                        self.only_show_for(pause, stop, refusal).await?;
                     }
                     return Ok(applied);
                 }
@@ -239,6 +240,29 @@ impl<S: Store> Driver<S> {
             };
             match request {
                 Some(request) => request.refuse(error),
+                None => return Err(Error::Stopped),
+            }
+        }
+    }
+
+    /// Shows what is saved, and refuses what would have to be saved.
+    async fn only_show_for(
+        &mut self,
+        pause: std::time::Duration,
+        stop: &CancellationToken,
+        error: &Error,
+    ) -> Result<(), Error> {
+        let until = tokio::time::Instant::now() + pause;
+        loop {
+            let request = tokio::select! {
+                biased; // stop wins: a broken store must not hold up the end
+                () = stop.cancelled() => return Err(Error::Stopped),
+                () = tokio::time::sleep_until(until) => return Ok(()),
+                request = self.inbox.recv() => request,
+            };
+            match request {
+                Some(request @ Request::Step(..)) => request.refuse(error),
+                Some(request) => self.look(request).await,
                 None => return Err(Error::Stopped),
             }
         }

@@ -314,6 +314,35 @@ async fn a_full_store_refuses_and_keeps_nothing_of_it() {
 }
 
 #[tokio::test]
+async fn a_store_that_stays_full_says_so_to_everybody_and_can_be_looked_at() {
+    const FULL: usize = 4;
+    let store = Faulty::new([Fault::Full; FULL]);
+    let commits = Arc::clone(&store.commits);
+    let (_tasks, handle) = running(store).await;
+    let refused = |told: Result<_, Error>| match told {
+        // Never `it has just taken over`: whoever asks learns what to mend.
+        Err(Error::Store(error)) if error.kind() == Kind::Full => true,
+        Err(other) => panic!("{other:?}"),
+        Ok(_) => false,
+    };
+    let begun = std::time::Instant::now();
+    let one = async { while refused(handle.step(submit("one")).await.map(drop)) {} };
+    let other = async {
+        let mut count = 0;
+        while commits.lock().unwrap().is_empty() {
+            // Behind the first, so that it comes while the store is left in peace.
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            count += usize::from(refused(handle.step(submit("other")).await.map(drop)));
+            handle.read(|world| world.jobs.len()).await.unwrap();
+        }
+        count
+    };
+    let ((), count) = within(async { tokio::join!(one, other) }).await;
+    assert!(count > FULL, "more were refused than reached the store: {count}");
+    assert!(begun.elapsed().as_millis() >= 750, "pauses of at least 50, 100, 200 and 400 ms");
+}
+
+#[tokio::test]
 async fn a_new_driver_knows_what_the_old_one_answered() {
     let store = Memory::new();
     let (tasks, handle) = running(store.clone()).await;
