@@ -1,10 +1,11 @@
 //! How an agent is told what it is: flags, `QCTL_*` variables, or a file.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use model::NodeId;
+use model::{LabelError, Labels, NodeId};
 use proto::v1::DeviceKind;
 use serde::Deserialize;
 
@@ -69,6 +70,12 @@ struct InFile {
     ca_digest: Option<String>,
     bin_dir: Option<PathBuf>,
     #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    spare: bool,
+    #[serde(default)]
+    slot_groups: Vec<Vec<u32>>,
+    #[serde(default)]
     probe: InProbe,
 }
 
@@ -97,6 +104,12 @@ pub struct Config {
     pub device: DeviceKind,
     /// Number of slots.
     pub slots: u32,
+    /// What jobs may choose it by.
+    pub labels: Labels,
+    /// Whether it takes only replacements of lost or failed seats.
+    pub spare: bool,
+    /// Per slot the group of slots that are near to each other; empty = as the probe sees it.
+    pub slot_groups: Vec<u32>,
     /// How to get a certificate, if there is none.
     pub join: Option<Join>,
     /// Where qctl-shim and the engines are.
@@ -152,6 +165,15 @@ pub enum ConfigError {
     /// No such kind of device.
     #[error("device `{0}` is not known; it is `ascend` or `cpu`")]
     Device(String),
+    /// A label is malformed.
+    #[error("`labels` cannot be used")]
+    Labels(#[from] LabelError),
+    /// The groups of slots do not hold each slot once.
+    #[error("`slot_groups` must hold each slot from 0 to {last} once")]
+    SlotGroups {
+        /// The last slot.
+        last: u32,
+    },
     /// Only one half of what joining needs.
     #[error("a join token and a CA digest go together")]
     HalfJoin,
@@ -187,7 +209,9 @@ impl Flags {
         let recording = recording.map_err(ConfigError::Home)?.map(Source::Recording);
         let probe = recording.or_else(|| (device == DeviceKind::Ascend).then_some(Source::Host));
         let probe_period = Duration::from_secs(file.probe.period_seconds.unwrap_or(30).clamp(1, 86_400));
+        let slots = self.slots.or(file.slots).ok_or(ConfigError::Missing("--slots"));
         let state_dir = self.state_dir.or(file.state_dir).ok_or(ConfigError::Missing("--state-dir"))?;
+        let slot_groups = groups(&file.slot_groups, *slots.as_ref().unwrap_or(&0))?;
         Ok(Config {
             node: NodeId::new(self.node.or(file.node).ok_or(ConfigError::Missing("--node"))?)?,
             controller: self.controller.or(file.controller).ok_or(ConfigError::Missing("--controller"))?,
@@ -196,13 +220,26 @@ impl Flags {
                 .map_err(|source| ConfigError::File { path: state_dir, source })?,
             address: self.address.or(file.address).ok_or(ConfigError::Missing("--address"))?,
             device,
-            slots: self.slots.or(file.slots).ok_or(ConfigError::Missing("--slots"))?,
+            slots: slots?,
+            labels: Labels::new(file.labels)?,
+            spare: file.spare,
+            slot_groups,
             join,
             bin_dir,
             probe,
             probe_period,
         })
     }
+}
+
+/// Per slot its group; empty where the file names none.
+fn groups(written: &[Vec<u32>], slots: u32) -> Result<Vec<u32>, ConfigError> {
+    let wrong = || ConfigError::SlotGroups { last: slots.saturating_sub(1) };
+    let of: BTreeMap<u32, u32> =
+        written.iter().zip(0_u32..).flat_map(|(slots, group)| slots.iter().map(move |slot| (*slot, group))).collect();
+    let once = written.iter().map(Vec::len).sum::<usize>() == of.len();
+    let whole = of.keys().copied().eq(0..slots);
+    if written.is_empty() || once && whole { Ok(of.into_values().collect()) } else { Err(wrong()) }
 }
 
 fn read(path: &Path) -> Result<InFile, ConfigError> {
@@ -238,10 +275,15 @@ mod tests {
         assert_eq!((config.node.as_str(), config.slots, config.device), ("n1", 2, DeviceKind::Ascend));
         assert!(config.join.is_none());
         assert_eq!((config.probe, config.probe_period.as_secs()), (Some(Source::Host), 30));
-        let text = "[probe]\nrecording = '/r'\nperiod_seconds = 5\n";
+        assert!(config.labels.is_empty() && config.slot_groups.is_empty() && !config.spare);
+        let text = "slot_groups = [[0, 3], [1, 2]]\nspare = true\nlabels = { rack = 'r1' }\n\
+                    [probe]\nrecording = '/r'\nperiod_seconds = 5\n";
         let text = std::fs::read_to_string(&file).unwrap() + text;
         std::fs::write(&file, text).unwrap();
-        let config = Flags { device: Some("cpu".into()), ..flags(&file) }.check().unwrap();
+        let config = Flags { device: Some("cpu".into()), slots: Some(4), ..flags(&file) }.check().unwrap();
+        assert_eq!((config.labels.get("rack"), config.spare, config.slot_groups), (Some("r1"), true, vec![0, 1, 1, 0]));
+        let twice = Flags { slots: Some(5), ..flags(&file) }.check().unwrap_err();
+        assert_eq!(twice.to_string(), "`slot_groups` must hold each slot from 0 to 4 once");
         let recording = Some(Source::Recording("/r".into()));
         assert_eq!((config.probe, config.probe_period.as_secs()), (recording, 5));
     }

@@ -104,6 +104,9 @@ pub async fn serve(config: &Config, channel: Channel, stop: CancellationToken) -
         address: config.address.clone(),
         device: config.device,
         slots: config.slots,
+        labels: config.labels.clone(),
+        spare: config.spare,
+        slot_groups: config.slot_groups.clone(),
         state_dir: config.state_dir.clone(),
     };
     let session = Session::new(Arc::clone(&host), seats, fence, introduction, tasks.clone());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::Epoch;
+use model::{Epoch, Labels};
 use proto::v1::agents_client::AgentsClient;
 use proto::v1::controller_message::Kind as Heard;
 use proto::v1::{
@@ -54,6 +54,12 @@ pub struct Introduction {
     pub device: DeviceKind,
     /// Number of slots.
     pub slots: u32,
+    /// What jobs may choose it by.
+    pub labels: Labels,
+    /// Whether it takes only replacements of lost or failed seats.
+    pub spare: bool,
+    /// Per slot the group of slots that are near to each other; empty = as the probe sees it.
+    pub slot_groups: Vec<u32>,
     /// Whose disk space counts.
     pub state_dir: PathBuf,
 }
@@ -184,6 +190,9 @@ impl Session {
             epoch: Some(epoch.into()),
             live: self.seats.live(),
             capabilities: vec!["launcher-ranks".to_owned()],
+            labels: self.introduction.labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            slot_groups: self.introduction.slot_groups.clone(),
+            spare: self.introduction.spare,
         }
     }
 

@@ -29,6 +29,7 @@ pub(crate) fn job(id: &str, name: &str, submitted: u64) -> Job {
         idempotency_key: None,
         spec_text: String::new(),
         runtime: Runtime { workdir: "/".into(), device: DeviceKind::Cpu, ..Runtime::default() },
+        placement: Default::default(),
         stages: vec![Stage {
             name: StageName::new("run").unwrap(),
             kind: StageKind::Run,

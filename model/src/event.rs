@@ -94,6 +94,8 @@ pub enum Kind {
     NodeDraining,
     /// A node of the job does not run any more, by an operator's word.
     NodeFenced,
+    /// A node of the job is kept for replacements from now on.
+    NodeSpared,
     /// A node of the job gets new work again.
     NodeUncordoned,
     /// An attempt is stopped so that its task can run again.
@@ -104,7 +106,7 @@ pub enum Kind {
 
 impl Kind {
     /// All kinds, in declaration order.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Submitted,
         Self::StageReused,
         Self::AttemptPlaced,
@@ -131,6 +133,7 @@ impl Kind {
         Self::NodeCordoned,
         Self::NodeDraining,
         Self::NodeFenced,
+        Self::NodeSpared,
         Self::NodeUncordoned,
         Self::AttemptRequeued,
         Self::Restarted,
@@ -166,6 +169,7 @@ impl Kind {
             Self::NodeCordoned => "node-cordoned",
             Self::NodeDraining => "node-draining",
             Self::NodeFenced => "node-fenced",
+            Self::NodeSpared => "node-spared",
             Self::NodeUncordoned => "node-uncordoned",
             Self::AttemptRequeued => "attempt-requeued",
             Self::Restarted => "restarted",

@@ -7,6 +7,7 @@ use crate::attempt::{Attempt, Failure, Output};
 use crate::checkpoint::Checkpoint;
 use crate::history::History;
 use crate::ids::{JobId, JobName, NodeId, StageName};
+use crate::labels::Labels;
 use crate::layout::Parallel;
 use crate::retries::Retries;
 
@@ -34,6 +35,8 @@ pub struct Job {
     pub spec_text: String,
     /// What all its processes share.
     pub runtime: Runtime,
+    /// Where its tasks may run.
+    pub placement: Placement,
     /// In an order in which `after` only points backwards.
     pub stages: Vec<Stage>,
     /// Set once somebody asked to end it.
@@ -92,6 +95,13 @@ pub struct Runtime {
     pub device: DeviceKind,
     /// Whether all nodes see the same files.
     pub shared_storage: bool,
+}
+
+/// Where a job's tasks may run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// Labels that a node must have, with these values.
+    pub labels: Labels,
 }
 
 /// What a slot of a node stands for.

@@ -9,6 +9,7 @@ pub mod event;
 pub mod history;
 pub mod ids;
 pub mod job;
+mod labels;
 pub mod layout;
 pub mod node;
 pub mod retries;
@@ -23,9 +24,10 @@ pub use event::Event;
 pub use history::History;
 pub use ids::{AttemptId, Epoch, JobId, JobName, NameError, NodeId, StageName, TaskId};
 pub use job::{
-    Body, Cancel, DeviceKind, EngineBody, Job, Launcher, PreflightBody, Restart, Runtime, Stage, StageKind, Task,
-    TaskShape, TaskState, Tool, TrainBody,
+    Body, Cancel, DeviceKind, EngineBody, Job, Launcher, Placement, PreflightBody, Restart, Runtime, Stage, StageKind,
+    Task, TaskShape, TaskState, Tool, TrainBody,
 };
+pub use labels::{LabelError, Labels};
 pub use layout::{LayoutError, Parallel};
 pub use node::{Cordon, Fence, Liveness, Node, Purpose};
 pub use retries::Retries;

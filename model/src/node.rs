@@ -3,6 +3,7 @@
 use crate::Timestamp;
 use crate::ids::NodeId;
 use crate::job::DeviceKind;
+use crate::labels::Labels;
 
 /// A host with an agent, as it described itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +22,14 @@ pub struct Node {
     pub device: DeviceKind,
     /// Device slots, numbered from 0.
     pub slots: u32,
+    /// What its configuration says of it, to be chosen by; `rack` says which nodes are near to each other.
+    pub labels: Labels,
+    /// Per slot the group of slots that are near to each other (a NUMA pair, a ring); empty = all are.
+    pub groups: Vec<u32>,
+    /// Whether its configuration keeps it for replacements.
+    pub spare: bool,
+    /// Whether an operator does; goes before the configuration.
+    pub spare_word: Option<bool>,
     /// Processors of the host.
     pub cpus: u32,
     /// Bytes of memory of the host.
@@ -31,6 +40,14 @@ pub struct Node {
     pub cordon: Option<Cordon>,
     /// Set while an operator says that the host, as of this boot id, does not run.
     pub fence: Option<Fence>,
+}
+
+impl Node {
+    /// Whether it takes only replacements of lost or failed seats.
+    #[must_use]
+    pub fn is_spare(&self) -> bool {
+        self.spare_word.unwrap_or(self.spare)
+    }
 }
 
 /// An operator's word that a node gets no new work.

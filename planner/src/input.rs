@@ -57,6 +57,15 @@ pub enum Input {
         /// Why, in their words.
         reason: String,
     },
+    /// An operator keeps a node for replacements, or lets all work onto it.
+    Spare {
+        /// Which.
+        node: NodeId,
+        /// Who asks.
+        by: String,
+        /// Whether it is kept.
+        spare: bool,
+    },
     /// An operator lets new work onto a node again.
     Uncordon {
         /// Which.
@@ -90,6 +99,15 @@ pub enum Input {
         session: u64,
         /// Slots whose device is in alarm; replaces what was said before.
         slots: BTreeSet<u32>,
+    },
+    /// Which slots of a node are near to each other, as its agent sees them.
+    Groups {
+        /// Who.
+        node: NodeId,
+        /// In which session.
+        session: u64,
+        /// Per slot its group.
+        groups: Vec<u32>,
     },
     /// An agent's report about a seat.
     Report {

@@ -36,6 +36,12 @@ pub enum Mutation {
     ForgetFenceAtHello,
     /// A fenced node gets new work.
     PlaceOnFencedNode,
+    /// A spare gets work that replaces nothing.
+    PlaceOnSpare,
+    /// A node that lacks a job's labels gets its tasks.
+    IgnoreLabels,
+    /// Ranks that speak most are laid over several groups of slots.
+    TearUnits,
     /// What is moved off a node counts as cancelled.
     MovedIsCancelled,
     /// A restarted task counts its attempts from 1 again.
@@ -52,7 +58,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them, in declaration order.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::IgnoreAttemptNumber,
         Self::AcceptReportsOfOtherNodes,
         Self::GiveUpGangSeatWhilePeersRun,
@@ -68,6 +74,9 @@ impl Mutation {
         Self::FenceWhatSpeaks,
         Self::ForgetFenceAtHello,
         Self::PlaceOnFencedNode,
+        Self::PlaceOnSpare,
+        Self::IgnoreLabels,
+        Self::TearUnits,
         Self::MovedIsCancelled,
         Self::RestartForgetsHistory,
         Self::MixStagesAhead,

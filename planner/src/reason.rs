@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use model::{DeviceKind, Failure, JobId, JobName, Liveness, NodeId, StageName};
+use model::{DeviceKind, Failure, JobId, JobName, Labels, Liveness, NodeId, StageName};
 
 use crate::text;
 
@@ -65,6 +65,8 @@ pub enum Reason {
         fit: usize,
         /// Nodes of its kind.
         joined: usize,
+        /// Nodes that could, but are kept for replacements.
+        spares: usize,
     },
     /// Too few of the nodes that could hold it have room now.
     Short {
@@ -153,7 +155,7 @@ pub enum Lack {
 }
 
 /// What a task needs: nodes, and free slots on each of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Needs {
     /// Distinct nodes.
     pub nodes: u32,
@@ -161,6 +163,8 @@ pub struct Needs {
     pub per_node: u32,
     /// Of this kind.
     pub device: DeviceKind,
+    /// Nodes with these labels.
+    pub labels: Labels,
 }
 
 /// A seat's node, and how far it is trusted to answer; `None` = it is not known.
@@ -198,11 +202,19 @@ impl fmt::Display for Reason {
                 write!(f, "must run on node `{node}`, which has no {}", units(*device).1)
             }
             Self::PinnedAway(node, away) => write!(f, "must run on node `{node}`, which {away}"),
-            Self::TooFew { needs: needs @ Needs { per_node: 0, .. }, joined, .. } => {
-                write!(f, "needs {needs}; {joined} have joined")
-            }
-            Self::TooFew { needs, fit, joined } => {
-                write!(f, "needs {needs}; {fit} of {joined} joined nodes of this kind are large enough")
+            Self::TooFew { needs, fit, joined, spares } => {
+                let so = if needs.labels.is_empty() { "" } else { " and so labelled" };
+                write!(f, "needs {needs}; ")?;
+                match (needs.per_node, needs.labels.is_empty()) {
+                    (0, true) => write!(f, "{joined} have joined")?,
+                    (0, false) => write!(f, "{fit} of {joined} joined nodes are so labelled")?,
+                    (_, _) => write!(f, "{fit} of {joined} joined nodes of this kind are large enough{so}")?,
+                }
+                match spares {
+                    0 => Ok(()),
+                    1 => f.write_str("; one more is a spare"),
+                    more => write!(f, "; {more} more are spares"),
+                }
             }
             Self::Short { needs, have, fit, lacks, more } => {
                 let verb = match (needs.per_node, needs.nodes, have) {
@@ -273,13 +285,15 @@ impl fmt::Display for Needs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (one, many) = units(self.device);
         match (self.nodes, self.per_node) {
-            (1, 0) => f.write_str("a node"),
-            (nodes, 0) => write!(f, "{nodes} nodes"),
-            (1, 1) => write!(f, "a free {one}"),
-            (1, slots) => write!(f, "{slots} free {many} on one node"),
-            (nodes, 1) => write!(f, "{nodes} nodes with a free {one} each"),
-            (nodes, slots) => write!(f, "{nodes} nodes with {slots} free {many} each"),
+            (1, 0) => f.write_str("a node")?,
+            (nodes, 0) => write!(f, "{nodes} nodes")?,
+            (1, 1) => write!(f, "a free {one}")?,
+            (1, slots) => write!(f, "{slots} free {many} on one node")?,
+            (nodes, 1) => write!(f, "{nodes} nodes with a free {one} each")?,
+            (nodes, slots) => write!(f, "{nodes} nodes with {slots} free {many} each")?,
         }
+        let mut labels = self.labels.iter();
+        labels.try_for_each(|(name, value)| write!(f, ", labelled `{name}={value}`"))
     }
 }
 

@@ -16,7 +16,7 @@ const MOST_JOBS: usize = 3;
 pub(crate) fn none(world: &World, job: &Job, task: &Task) -> Reason {
     let shape = &task.shape;
     let device = job.runtime.device;
-    let per_node = per_node(shape);
+    let per_node = place::per_node(shape);
     if let Some(pinned) = &shape.pinned {
         match world.nodes.get(pinned) {
             None => return Reason::PinnedAbsent(pinned.clone()),
@@ -27,18 +27,15 @@ pub(crate) fn none(world: &World, job: &Job, task: &Task) -> Reason {
             Some(_) => {}
         }
     }
-    let fit: Vec<&NodeView> = world
-        .nodes
-        .values()
-        // What takes no slot needs only processors, and those every node has.
-        .filter(|view| per_node == 0 || view.record.device == device && view.record.slots >= per_node)
-        .filter(|view| shape.pinned.as_ref().is_none_or(|pinned| *pinned == view.record.id))
-        .collect();
-    let needs = Needs { nodes: shape.nodes.max(1), per_node, device };
+    let fit: Vec<&NodeView> = world.nodes.values().filter(|view| place::could_hold(world, view, job, task)).collect();
+    let needs = Needs { nodes: shape.nodes.max(1), per_node, device, labels: job.placement.labels.clone() };
     let wanted = usize::try_from(shape.nodes.max(1)).unwrap_or(usize::MAX);
     if fit.len() < wanted {
-        let joined = world.nodes.values().filter(|view| per_node == 0 || view.record.device == device).count();
-        return Reason::TooFew { needs, fit: fit.len(), joined };
+        let joined = world.nodes.values().filter(|view| per_node == 0 || view.record.device == device);
+        let spares = world.nodes.values().filter(|view| view.record.is_spare());
+        let spares = spares.filter(|view| place::is_of_kind(world, view, job, shape) && view.record.slots >= per_node);
+        let spares = if place::spares(world, task) == 0 { spares.count() } else { 0 };
+        return Reason::TooFew { needs, fit: fit.len(), joined: joined.count(), spares };
     }
     let open = fit.iter().filter(|view| view.takes_work()).count();
     if open >= wanted && per_node == 0 {
@@ -68,7 +65,7 @@ pub(crate) fn lack(world: &World, view: &NodeView, shape: &TaskShape) -> Option<
     if !view.takes_work() {
         return Some(Lack::Away(away(view)));
     }
-    let wanted = usize::try_from(per_node(shape)).unwrap_or(usize::MAX);
+    let wanted = usize::try_from(place::per_node(shape)).unwrap_or(usize::MAX);
     if wanted == 0 {
         return None;
     }
@@ -103,11 +100,6 @@ fn holders(world: &World, node: &NodeId) -> Vec<JobName> {
         }
     }
     names
-}
-
-/// Slots that a task of this shape takes on each of its nodes.
-fn per_node(shape: &TaskShape) -> u32 {
-    shape.ranks_per_node.max(1).saturating_mul(shape.slots_per_rank)
 }
 
 /// Why a node gets no new work.

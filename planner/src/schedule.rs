@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use model::event::{Kind, Level};
 use model::{
-    Attempt, AttemptState, Body, DeviceKind, Job, JobId, Liveness, NodeId, Seat, SeatState, Stage, Task, TaskShape,
-    TaskState,
+    Attempt, AttemptState, Body, DeviceKind, Job, JobId, Liveness, NodeId, Seat, SeatState, Stage, Task, TaskState,
 };
 
 use crate::Mutation;
@@ -97,24 +96,27 @@ impl Work<'_> {
         let anchors = self.stage(place).and_then(|stage| anchors(self.world, job, stage, task));
         let anchors = anchors.map(|(_, nodes)| nodes).unwrap_or_default();
         // What must go to certain nodes says nothing about others of its shape.
-        let alike = shape.pinned.is_none() && anchors.is_empty();
+        let alike = shape.pinned.is_none()
+            && anchors.is_empty()
+            && job.placement.labels.is_empty()
+            && place::spares(self.world, task) == 0;
         if alike && pass.full.contains(&key) {
             return false;
         }
         let ahead = (!pass.waits).then(|| place.stage_key());
-        if let Some(seats) = place::choose(self.world, device, task, &pass.kept, &anchors, ahead) {
+        if let Some(seats) = place::choose(self.world, job, task, &pass.kept, &anchors, ahead) {
             self.seat(place, seats);
             return true;
         }
         if shape.slots_per_rank > 0 && pass.kept.is_empty() {
-            let holders = could_hold(self.world, device, &shape);
+            let holders = could_hold(self.world, job, task);
             // What waits for a node that nothing can be placed on now has no use for others.
             if anchors.iter().all(|anchor| holders.contains(anchor)) {
                 pass.kept = holders;
             }
         }
         // What waits for a node that is down or set aside has no use for the room of others.
-        if per_node == 0 && could_take(self.world, &shape) {
+        if per_node == 0 && could_take(self.world, job, task) {
             self.make_way(place);
             pass.waits = true;
         }
@@ -191,26 +193,19 @@ pub(crate) fn only_one_left(stage: &Stage, tally: &Tally) -> bool {
     usize::try_from(tally.done).is_ok_and(|done| done + 1 == stage.tasks.len())
 }
 
-/// Nodes that are neither lost nor cordoned and could hold a share of `shape` when empty; none
-/// if there are too few of them.
-fn could_hold(world: &World, device: DeviceKind, shape: &TaskShape) -> BTreeSet<NodeId> {
-    let per_node = shape.ranks_per_node.saturating_mul(shape.slots_per_rank);
-    let nodes: BTreeSet<NodeId> = world
-        .nodes
-        .values()
-        .filter(|view| view.record.device == device && view.record.slots >= per_node)
-        .filter(|view| view.liveness != Liveness::Lost && !view.is_set_aside())
-        .map(|view| view.record.id.clone())
-        .filter(|id| shape.pinned.as_ref().is_none_or(|pinned| pinned == id))
-        .collect();
-    if u32::try_from(nodes.len()).is_ok_and(|found| found < shape.nodes) { BTreeSet::new() } else { nodes }
+/// Nodes that are neither lost nor set aside and could hold a share of the
+/// task when empty; none if there are too few of them.
+fn could_hold(world: &World, job: &Job, task: &Task) -> BTreeSet<NodeId> {
+    let open = |view: &&NodeView| view.liveness != Liveness::Lost && !view.is_set_aside();
+    let holders = world.nodes.values().filter(open).filter(|view| place::could_hold(world, view, job, task));
+    let nodes: BTreeSet<NodeId> = holders.map(|view| view.record.id.clone()).collect();
+    if u32::try_from(nodes.len()).is_ok_and(|found| found < task.shape.nodes) { BTreeSet::new() } else { nodes }
 }
 
 /// Whether enough nodes take work for a task without slots, had they room.
-fn could_take(world: &World, shape: &TaskShape) -> bool {
-    let takes = |view: &&NodeView| shape.pinned.as_ref().is_none_or(|pinned| *pinned == view.record.id);
-    let open = world.nodes.values().filter(|view| view.takes_work()).filter(takes).count();
-    u32::try_from(open).is_ok_and(|open| open >= shape.nodes)
+fn could_take(world: &World, job: &Job, task: &Task) -> bool {
+    let takes = |view: &&NodeView| view.takes_work() && place::could_hold(world, view, job, task);
+    u32::try_from(world.nodes.values().filter(takes).count()).is_ok_and(|open| open >= task.shape.nodes)
 }
 
 /// Iteration that a new attempt resumes from, and a newer complete one that it

@@ -26,6 +26,11 @@ impl Work<'_> {
         if !self.world.broken(Mutation::ForgetCordonAtHello) {
             record.cordon = known.and_then(|view| view.record.cordon.clone());
         }
+        record.spare_word = known.and_then(|view| view.record.spare_word);
+        if record.groups.is_empty() {
+            let groups = known.filter(|view| view.record.slots == record.slots).map(|view| view.record.groups.clone());
+            record.groups = groups.unwrap_or_default();
+        }
         if !rebooted && !self.world.broken(Mutation::ForgetFenceAtHello) {
             record.fence = known.and_then(|view| view.record.fence.clone());
         }

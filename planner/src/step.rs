@@ -39,11 +39,13 @@ pub fn take(world: &mut World, input: &Input, now: Timestamp) -> Step {
         Input::Cordon { node, by, reason } => work.cordon(node, by, reason),
         Input::Drain { node, by, reason, deadline_ms } => work.drain_node(node, by, reason, *deadline_ms),
         Input::Fence { node, by, reason } => work.fence_node(node, by, reason),
+        Input::Spare { node, by, spare } => work.spare(node, by, *spare),
         Input::Uncordon { node, by } => work.uncordon(node, by),
         Input::Hello { node, session, live } => work.hello(node, *session, live),
         Input::Beat { node, session, live } => work.beat(node, *session, live),
         Input::Report { node, session, attempt, what } => work.report(node, *session, attempt, what),
         Input::Unfit { node, session, slots } => work.unfit(node, *session, slots),
+        Input::Groups { node, session, groups } => work.groups(node, *session, groups),
         Input::SessionLost { node, session } => work.session_lost(node, *session),
         Input::Tick => work.tick(),
     }

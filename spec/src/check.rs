@@ -8,10 +8,10 @@ mod train;
 
 use std::collections::BTreeMap;
 
-use model::{Deal, Parallel};
+use model::{Deal, Labels, Parallel};
 
 use crate::decode::{self, Decoded, list};
-use crate::file::{KNOWN_STAGES, ParallelFile, RuntimeFile, SpecFile, StageFile, StagesFile, Written};
+use crate::file::{KNOWN_STAGES, ParallelFile, PlacementFile, RuntimeFile, SpecFile, StageFile, StagesFile, Written};
 use crate::nearest::nearest;
 use crate::origin::Origin;
 use crate::problem::Problem;
@@ -115,6 +115,7 @@ fn whole(file: SpecFile, origin: &Origin, context: &mut Context<'_>) -> Option<S
     if !(-1000..=1000).contains(&priority) {
         context.refuse("priority", format!("{priority} is not between -1000 and 1000"), None);
     }
+    let labels = labels(file.placement.unwrap_or_default(), context);
     let inputs = stages::Inputs { parallel, hf_dir: hf_dir.as_deref(), dataset: &dataset, python: &runtime.python };
     let stages = all_stages(stages, &inputs, context);
     Some(Spec {
@@ -127,10 +128,21 @@ fn whole(file: SpecFile, origin: &Origin, context: &mut Context<'_>) -> Option<S
         runtime,
         storage: file.storage.unwrap_or_default(),
         priority,
+        labels: labels?,
         stages: stages?,
         warnings: Vec::new(),
         origin: origin.clone(),
     })
+}
+
+fn labels(placement: PlacementFile, context: &mut Context<'_>) -> Option<Labels> {
+    let wanted = placement.labels.into_iter().map(|(name, value)| (name, value.0)).collect();
+    let checked = Labels::new(wanted);
+    if let Err(error) = &checked {
+        let hint = "`qctl nodes -o json` shows the labels of every node".to_owned();
+        context.refuse("placement.labels", error.to_string(), Some(hint));
+    }
+    checked.ok()
 }
 
 fn workdir(workdir: Option<String>, needed: bool, context: &mut Context<'_>) -> Option<String> {

@@ -47,8 +47,20 @@ pub(crate) struct SpecFile {
     /// Place in the queue: higher goes first. Default 0.
     #[schemars(range(min = -1000, max = 1000))]
     pub(crate) priority: Option<i32>,
+    /// Which nodes may run it.
+    pub(crate) placement: Option<PlacementFile>,
     /// What is done: `preflight`, `convert`, `preprocess`, `train`, `export`, and under any other name a stage of your own with `run`.
     pub(crate) stages: Option<StagesFile>,
+}
+
+/// Which nodes may run a job.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(rename = "Placement")]
+pub(crate) struct PlacementFile {
+    /// Labels that a node must have with these values, as its `agent.toml` gives them; none: any node. Default `{}`.
+    #[schemars(extend("maxProperties" = 32))]
+    pub(crate) labels: BTreeMap<String, Written>,
 }
 
 /// Sizes of the model's parallel cuts.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Deal, Dtype, Parallel, Retries};
+use model::{Deal, Dtype, Labels, Parallel, Retries};
 
 use crate::origin::Origin;
 use crate::problem::Problem;
@@ -33,6 +33,8 @@ pub struct Spec {
     pub storage: Storage,
     /// Place in the queue, -1000 to 1000; higher goes first.
     pub priority: i32,
+    /// Labels that a node must have.
+    pub labels: Labels,
     /// Stages in an order in which each comes after those it waits for.
     pub stages: Vec<Stage>,
     /// What is allowed but doubtful.

@@ -1,5 +1,7 @@
 //! How NPUs are linked: `npu-smi info -t topo`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::Serialize;
 
 use super::text::{Notes, Text};
@@ -18,6 +20,40 @@ pub struct Topology {
     pub links: Vec<Vec<String>>,
     /// Per device the processors near to it, where the tool says so.
     pub cpu_affinity: Vec<Option<String>>,
+}
+
+impl Topology {
+    /// Groups of devices that are near to each other, by name: dies of one
+    /// card; else rings of HCCS, where there are several; else devices with the
+    /// same processors near to them. Empty where all are alike.
+    #[must_use]
+    pub fn groups(&self) -> BTreeMap<&str, u32> {
+        let linked =
+            |a: usize, b: usize, link: &str| self.links.get(a).and_then(|row| row.get(b)).is_some_and(|l| l == link);
+        let all = self.devices.len();
+        let by_link = |link: &str| components(all, |a, b| linked(a, b, link));
+        let affinity = components(all, |a, b| {
+            let near = |at: usize| self.cpu_affinity.get(at).and_then(Option::as_ref);
+            near(a).is_some() && near(a) == near(b)
+        });
+        let tells = |groups: &Vec<u32>| (2..all).contains(&groups.iter().collect::<BTreeSet<_>>().len());
+        let known = [by_link("SIO"), by_link("HCCS"), affinity].into_iter().find(tells);
+        self.devices.iter().map(String::as_str).zip(known.unwrap_or_default()).collect()
+    }
+}
+
+/// Per position the first position that it is joined with, directly or over others.
+fn components(count: usize, joined: impl Fn(usize, usize) -> bool) -> Vec<u32> {
+    let mut of: Vec<usize> = (0..count).collect();
+    for a in 0..count {
+        for b in 0..a {
+            let (low, high) = (of[a].min(of[b]), of[a].max(of[b]));
+            if low != high && joined(a, b) {
+                of.iter_mut().filter(|group| **group == high).for_each(|group| *group = low);
+            }
+        }
+    }
+    of.into_iter().filter_map(|group| u32::try_from(group).ok()).collect()
 }
 
 /// Reads the matrix; none if there is no whole one.
@@ -69,6 +105,28 @@ fn is_device(word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn devices_that_are_near_to_each_other_are_one_group() {
+        let of = |links: &[&str], affinity: &[&str]| {
+            let topology = Topology {
+                devices: (0..links.len()).map(|n| format!("NPU{n}")).collect(),
+                links: links.iter().map(|row| row.split(' ').map(str::to_owned).collect()).collect(),
+                cpu_affinity: affinity
+                    .iter()
+                    .map(|cpus| Some((*cpus).to_owned()).filter(|cpus| !cpus.is_empty()))
+                    .collect(),
+            };
+            topology.groups().into_values().collect::<Vec<u32>>()
+        };
+        let mesh = ["X HCCS HCCS HCCS", "HCCS X HCCS HCCS", "HCCS HCCS X HCCS", "HCCS HCCS HCCS X"];
+        assert_eq!(of(&mesh, &["0-23", "0-23", "24-47", "24-47"]), [0, 0, 2, 2]);
+        assert!(of(&mesh, &["", "", "", ""]).is_empty() && of(&mesh, &["0-7"; 4]).is_empty());
+        let rings = ["X HCCS PHB PHB", "HCCS X PHB PHB", "PHB PHB X HCCS", "PHB PHB HCCS X"];
+        assert_eq!(of(&rings, &["0-7", "8-15", "0-7", "8-15"]), [0, 0, 2, 2]);
+        let dies = ["X SIO HCCS HCCS", "SIO X HCCS HCCS", "HCCS HCCS X SIO", "HCCS HCCS SIO X"];
+        assert_eq!(of(&dies, &["", "", "", ""]), [0, 0, 2, 2]);
+    }
 
     #[test]
     fn a_matrix_has_a_row_for_each_device() {

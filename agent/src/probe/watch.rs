@@ -13,6 +13,7 @@ use super::outputs::Outputs;
 use super::report::{Npu, Report};
 use super::source::{self, Source};
 use super::tool::{self, Tool};
+use super::topology::Topology;
 
 /// Every so many looks everything is asked; between them the table, and the
 /// chips that were not well.
@@ -94,7 +95,14 @@ impl Probe {
 
     fn health(&self, report: &Report) -> v1::NpuHealth {
         let slot = |npu: &Npu| (0..self.slots).find(|slot| report.slot(*slot).is_some_and(|of| std::ptr::eq(of, npu)));
+        let groups = report.topology.as_ref().map(Topology::groups).unwrap_or_default();
+        let group = |npu: &Npu| {
+            let name = npu.phy_id.map(|phy| format!("Phy-ID{phy}"));
+            let card = npu.id.map(|id| format!("NPU{id}"));
+            [name, card].into_iter().flatten().find_map(|name| groups.get(name.as_str()).copied())
+        };
         let npu = |npu: &Npu| v1::Npu {
+            group: group(npu),
             id: npu.id,
             chip: npu.chip,
             phy_id: npu.phy_id,

@@ -1,4 +1,4 @@
-//! `qctl cordon`, `qctl uncordon`, `qctl drain` and `qctl node fence`: nodes set aside.
+//! `qctl cordon`, `qctl uncordon`, `qctl drain` and `qctl node`: nodes set aside.
 
 use clap_complete::ArgValueCompleter;
 use proto::v1;
@@ -58,6 +58,25 @@ pub(crate) struct DrainArgs {
 pub(crate) enum NodeCommand {
     /// Says that silent hosts do not run any more: what they ran runs elsewhere at once
     Fence(FenceArgs),
+    /// Keeps nodes for replacements of lost or failed ones
+    Spare(SpareArgs),
+}
+
+/// Which nodes.
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "\
+A spare gets no work but the place of a node that is lost, set aside or has failed. What runs there goes on. The word
+goes before `spare` in the node's agent.toml.
+
+Example:
+  qctl node spare node-8")]
+pub(crate) struct SpareArgs {
+    /// The nodes
+    #[arg(required = true, value_name = "NODE", add = ArgValueCompleter::new(completion::nodes))]
+    nodes: Vec<String>,
+    /// Lets them take any work again
+    #[arg(long)]
+    off: bool,
 }
 
 /// Which nodes, and why.
@@ -90,6 +109,10 @@ pub(crate) async fn node(command: &NodeCommand, mut client: Client) -> Result<()
                 Ok(client.nodes.fence(request).await?.into_inner())
             })
             .await
+        }
+        NodeCommand::Spare(SpareArgs { nodes, off }) => {
+            each(nodes, async |node| Ok(client.nodes.spare(v1::SpareRequest { node, spare: !off }).await?.into_inner()))
+                .await
         }
     }
 }
@@ -152,7 +175,7 @@ fn told(word: &str, reply: &v1::NodeReply, now_ms: u64) -> String {
             format!(": {runs} may finish for {left}; see: {} nodes -w", program())
         }
         "draining" => format!(": {runs} may finish; see: {} nodes -w", program()),
-        "cordoned" if !node.attempts.is_empty() => format!(": {runs} may go on there"),
+        "cordoned" | "spare" if !node.attempts.is_empty() => format!(": {runs} may go on there"),
         _ => String::new(),
     };
     one_line(&format!("{word} {}{rest}", reply.outcome))

@@ -51,7 +51,7 @@ pub(crate) async fn run(args: &NodesArgs, mut client: Client) -> Result<(), Fail
 }
 
 pub(super) const HEADER: [&str; 5] = ["NODE", "PHASE", "DEVICE", "SLOTS", "HEARD"];
-const WIDE: [&str; 13] = [
+const WIDE: [&str; 14] = [
     "NODE",
     "PHASE",
     "DEVICE",
@@ -64,6 +64,7 @@ const WIDE: [&str; 13] = [
     "MEMORY",
     "DISK FREE",
     "NPUS",
+    "LABELS",
     "ATTEMPTS",
 ];
 
@@ -123,10 +124,11 @@ pub(super) fn phase(node: &v1::NodeView) -> String {
         Some(cordon) if cordon.draining => ", draining",
         Some(_) => ", cordoned",
     };
-    format!("{}{aside}", node.phase)
+    let spare = if node.spare { ", spare" } else { "" };
+    format!("{}{aside}{spare}", node.phase)
 }
 
-fn wide(node: &v1::NodeView) -> [String; 13] {
+fn wide(node: &v1::NodeView) -> [String; 14] {
     let [id, phase, device, slots, heard] = line(node);
     let disk = node.health.as_ref().map(|health| bytes(health.disk_free)).unwrap_or_default();
     let mut attempts = node.attempts.join(" ");
@@ -134,6 +136,9 @@ fn wide(node: &v1::NodeView) -> [String; 13] {
         attempts.push_str(&format!(" (unknown: {})", node.quarantined.join(" ")));
     }
     let (address, host, version) = (node.address.clone(), node.hostname.clone(), node.version.clone());
+    let mut labels: Vec<String> = node.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    labels.sort();
+    let labels = labels.join(" ");
     let (cpus, memory) = (node.cpus.to_string(), bytes(node.memory));
-    [id, phase, device, slots, heard, address, host, version, cpus, memory, disk, npus::summary(node), attempts]
+    [id, phase, device, slots, heard, address, host, version, cpus, memory, disk, npus::summary(node), labels, attempts]
 }

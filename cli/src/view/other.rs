@@ -1,5 +1,7 @@
 //! Nodes, events, checkpoints, plans and log lines in the JSON contract.
 
+use std::collections::BTreeMap;
+
 use proto::v1;
 use serde::Serialize;
 
@@ -19,6 +21,10 @@ pub(crate) struct Node {
     device: &'static str,
     slots: u32,
     slots_used: u32,
+    /// per slot the number of its group, where groups are known
+    slot_groups: Vec<u32>,
+    labels: BTreeMap<String, String>,
+    spare: bool,
     cpus: u32,
     memory: u64,
     memory_free: Option<u64>,
@@ -71,6 +77,9 @@ impl From<v1::NodeView> for Node {
             version: node.version,
             slots: node.slots,
             slots_used: node.slots_used,
+            slot_groups: node.slot_groups,
+            labels: node.labels.into_iter().collect(),
+            spare: node.spare,
             cpus: node.cpus,
             memory: node.memory,
             memory_free: node.health.as_ref().map(|health| health.memory_free),

@@ -67,6 +67,7 @@ pub(crate) const RULES: &[Rule] = &[
     rule("/qctl.v1.Nodes/Uncordon", "uncordon", OPERATOR, Does::Changes),
     rule("/qctl.v1.Nodes/Drain", "drain", OPERATOR, Does::Changes),
     rule("/qctl.v1.Nodes/Fence", "node fence", OPERATOR, Does::Changes),
+    rule("/qctl.v1.Nodes/Spare", "node spare", OPERATOR, Does::Changes),
     rule("/qctl.v1.Cluster/Status", "status", VIEWER, Does::Reads),
     rule("/qctl.v1.Cluster/Audit", "audit", OPERATOR, Does::Reads),
     // The token decides.

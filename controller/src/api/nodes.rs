@@ -68,6 +68,15 @@ impl Service for Nodes {
         let reason = bounded(&reason);
         self.change(node.clone(), "fenced", Input::Fence { node, by, reason }).await
     }
+
+    async fn spare(&self, request: Request<v1::SpareRequest>) -> Result<Response<v1::NodeReply>, Status> {
+        let call = peer::call(&request)?;
+        let by = call.caller()?.name.clone();
+        let v1::SpareRequest { node, spare } = request.into_inner();
+        let node = self.known(&call, &node).await?;
+        let done = if spare { "spare" } else { "in-service" };
+        self.change(node.clone(), done, Input::Spare { node, by, spare }).await
+    }
 }
 
 impl Nodes {

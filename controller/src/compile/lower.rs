@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Body, DeviceKind, EngineBody, History, Job, JobId, JobName, Launcher, PreflightBody, Runtime, Stage, StageKind,
-    StageName, Task, TaskShape, TaskState, Timestamp, Tool, TrainBody,
+    Body, DeviceKind, EngineBody, History, Job, JobId, JobName, Launcher, Placement, PreflightBody, Runtime, Stage,
+    StageKind, StageName, Task, TaskShape, TaskState, Timestamp, Tool, TrainBody,
 };
 use proto::v1;
 use spec::plan::{self, Kind, Pipeline, StagePlan, TaskPlan};
@@ -46,6 +46,7 @@ pub(super) fn job(
         idempotency_key: Some(request.idempotency_key.clone()).filter(|key| !key.is_empty()),
         spec_text: request.spec.clone(),
         runtime: runtime(pipeline),
+        placement: Placement { labels: pipeline.labels.clone() },
         stages,
         cancel: None,
         restarts: Vec::new(),

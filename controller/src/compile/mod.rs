@@ -9,7 +9,7 @@ mod survey;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{DeviceKind, Job, NodeId};
+use model::{DeviceKind, Job, Labels, NodeId};
 use proto::v1;
 use spec::plan::{Pipeline, wanted};
 use tonic::{Code, Status};
@@ -62,8 +62,11 @@ impl Compiler {
         let mut arrivals = self.agents.arrivals();
         let (nodes, seen) = loop {
             arrivals.mark_unchanged();
-            let nodes =
-                if looks || checks { self.wait_for_agents(device, until).await? } else { self.ready(device).await? };
+            let nodes = if looks || checks {
+                self.wait_for_agents(device, &spec.labels, until).await?
+            } else {
+                self.ready(device, &spec.labels).await?
+            };
             let seen = self.look(&spec, &wanted, &nodes).await;
             if seen.answered {
                 break (nodes, seen);
@@ -89,10 +92,11 @@ impl Compiler {
         Ok(Compiled { job, warnings, reused })
     }
 
-    /// Nodes of `device` kind that may get work, in id order.
-    async fn ready(&self, device: DeviceKind) -> Result<Vec<Ready>, Status> {
+    /// Nodes of `device` kind with these labels that may get work, in id order.
+    async fn ready(&self, device: DeviceKind, labels: &Labels) -> Result<Vec<Ready>, Status> {
+        let labels = labels.clone();
         let look = move |world: &planner::World| {
-            let usable = world.ready(device).filter(|view| view.takes_work());
+            let usable = world.ready(device).filter(|view| view.takes_work() && view.record.labels.have(&labels));
             usable.map(|view| Ready { id: view.record.id.clone(), boot_id: view.record.boot_id.clone() }).collect()
         };
         Ok(self.driver.read(look).await?)
@@ -100,20 +104,26 @@ impl Compiler {
 
     /// As [`Self::ready`], but waits for the first: agents come back one after
     /// the other when a controller has just started.
-    async fn wait_for_agents(&self, device: DeviceKind, until: tokio::time::Instant) -> Result<Vec<Ready>, Status> {
+    async fn wait_for_agents(
+        &self,
+        device: DeviceKind,
+        labels: &Labels,
+        until: tokio::time::Instant,
+    ) -> Result<Vec<Ready>, Status> {
         let mut arrivals = self.agents.arrivals();
         loop {
             arrivals.mark_unchanged();
-            let ready = self.ready(device).await?;
+            let ready = self.ready(device, labels).await?;
             if !ready.is_empty() {
                 return Ok(ready);
             }
             let waited = tokio::time::timeout_at(until, arrivals.changed()).await;
             if !matches!(waited, Ok(Ok(()))) {
                 let kind = lower::device_name(device);
+                let such: String = labels.iter().map(|(name, value)| format!(" and label `{name}={value}`")).collect();
                 return Err(refuse(
                     Code::FailedPrecondition,
-                    format!("no agent with {kind} devices is connected, and the job's files must be seen first"),
+                    format!("no agent with {kind} devices{such} is connected, and the job's files must be seen first"),
                     Some("start an agent (qctl-agent), or check the connected ones: qctl nodes".to_owned()),
                 ));
             }

@@ -21,7 +21,7 @@ impl Compiler {
     pub(crate) async fn plan(&self, request: &v1::SubmitRequest, owner: &str) -> Result<v1::PlanReply, Status> {
         let spec = parse::parse(request)?;
         let wanted = wanted(&spec);
-        let nodes = self.ready(lower::device(spec.runtime.device)).await?;
+        let nodes = self.ready(lower::device(spec.runtime.device), &spec.labels).await?;
         let Seen { survey, mut unseen, .. } = self.look(&spec, &wanted, &nodes).await;
         let outline = outline(&spec, &survey).map_err(|problems| parse::refused(&problems, &unseen))?;
         unseen.extend(outline.unseen);
@@ -64,7 +64,7 @@ fn stages(world: &World, job: &Job) -> Vec<v1::PlannedStage> {
 fn task(world: &World, job: &Job, stage: &Stage, task: &Task) -> v1::PlannedTask {
     let chosen = match stage.reused {
         Some(_) => None,
-        None => place::choose(world, job.runtime.device, task, &BTreeSet::new(), &[], None),
+        None => place::choose(world, job, task, &BTreeSet::new(), &[], None),
     };
     v1::PlannedTask {
         label: task.label.clone(),

@@ -82,10 +82,12 @@ impl<S: Store> Driver<S> {
             | Input::Cordon { .. }
             | Input::Drain { .. }
             | Input::Fence { .. }
+            | Input::Spare { .. }
             | Input::Uncordon { .. } => Some(input),
             Input::Hello { .. }
             | Input::Beat { .. }
             | Input::Unfit { .. }
+            | Input::Groups { .. }
             | Input::Report { .. }
             | Input::SessionLost { .. }
             | Input::Tick => None,

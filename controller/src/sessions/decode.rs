@@ -1,6 +1,6 @@
 //! What an agent's report means.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{AttemptId, Failure, NodeId};
 use planner::Report;
@@ -70,6 +70,14 @@ pub(super) fn unfit(npus: &v1::NpuHealth) -> BTreeSet<u32> {
     alarmed.filter_map(|npu| npu.slot).collect()
 }
 
+/// Per slot the group of chips that are near to each other; `None` unless it is known of every slot.
+pub(super) fn groups(npus: &v1::NpuHealth) -> Option<Vec<u32>> {
+    let of: BTreeMap<u32, u32> = npus.npus.iter().take(NPUS).filter_map(|npu| Some((npu.slot?, npu.group?))).collect();
+    let slots = npus.npus.iter().take(NPUS).filter(|npu| npu.slot.is_some()).count();
+    let whole = slots > 0 && u32::try_from(slots).is_ok_and(|slots| of.keys().copied().eq(0..slots));
+    whole.then(|| of.into_values().collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,6 +98,28 @@ mod tests {
         let mut npus: Vec<v1::Npu> = all.into_iter().map(|(slot, health)| npu(Some(slot), health)).collect();
         npus.push(npu(None, "Alarm"));
         assert_eq!(unfit(&v1::NpuHealth { npus, ..Default::default() }), BTreeSet::from([2, 3]));
+    }
+
+    #[test]
+    fn groups_count_where_every_slot_has_one() {
+        let of = |all: &[(Option<u32>, Option<u32>)]| {
+            let npu = |(slot, group): &(Option<u32>, Option<u32>)| v1::Npu {
+                slot: *slot,
+                group: *group,
+                ..Default::default()
+            };
+            groups(&v1::NpuHealth { npus: all.iter().map(npu).collect(), ..Default::default() })
+        };
+        assert_eq!(of(&[(Some(1), Some(2)), (Some(0), Some(0)), (None, Some(9))]), Some(vec![0, 2]));
+        for unknown in [
+            &[][..],
+            &[(None, None)],
+            &[(Some(0), None)],
+            &[(Some(1), Some(0))],
+            &[(Some(0), Some(0)), (Some(1), None)],
+        ] {
+            assert_eq!(of(unknown), None, "{unknown:?}");
+        }
     }
 
     #[test]

@@ -166,8 +166,13 @@ impl Session {
         }
         if let Some(npus) = beat.npus {
             let unfit = Input::Unfit { node: self.node.clone(), session: self.number, slots: decode::unfit(&npus) };
+            let groups = decode::groups(&npus);
             self.rim.progress.put_npus(&self.node, npus);
             self.rim.driver.send(unfit).await?;
+            if let Some(groups) = groups {
+                let near = Input::Groups { node: self.node.clone(), session: self.number, groups };
+                self.rim.driver.send(near).await?;
+            }
         }
         let input = Input::Beat { node: self.node.clone(), session: self.number, live };
         self.input(What::Beat(beat.seq), input).await

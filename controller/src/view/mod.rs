@@ -41,6 +41,9 @@ pub(crate) fn nodes(world: &World, progress: &Progress) -> Vec<v1::NodeView> {
             clock_ahead_ms: progress.clock(&record.id),
             attempts: world.seats_on(&record.id).map(|attempt| attempt.to_string()).collect(),
             quarantined: quarantined.map(|(_, attempt)| attempt.to_string()).collect(),
+            labels: record.labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            spare: record.is_spare(),
+            slot_groups: record.groups.clone(),
             fence: record.fence.as_ref().map(|fence| v1::FenceView {
                 reason: fence.reason.clone(),
                 by: fence.by.clone(),

@@ -298,6 +298,7 @@ pub(crate) fn job(name: &str, done: bool) -> Job {
         idempotency_key: None,
         spec_text: String::new(),
         runtime: Runtime { workdir: "/".into(), device: DeviceKind::Cpu, ..Runtime::default() },
+        placement: Default::default(),
         stages: vec![Stage {
             name: StageName::new("run").unwrap(),
             kind: StageKind::Run,

@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 
 use model::{
-    Body, DeviceKind, EngineBody, History, Job, JobId, JobName, Launcher, Node, NodeId, Parallel, PreflightBody,
-    Retries, Runtime, Stage, StageKind, StageName, Task, TaskShape, TaskState, Timestamp, Tool, TrainBody,
+    Body, DeviceKind, EngineBody, History, Job, JobId, JobName, Labels, Launcher, Node, NodeId, Parallel, Placement,
+    PreflightBody, Retries, Runtime, Stage, StageKind, StageName, Task, TaskShape, TaskState, Timestamp, Tool,
+    TrainBody,
 };
 
-/// Reads `j1 name=demo prio=5 key=k owner=o shared npu | pre preflight pin=n1,n2 | c convert tasks=2 closing after=pre`.
+/// Reads `j1 name=demo prio=5 key=k owner=o on=zone:a shared npu | pre preflight pin=n1,n2 | c convert tasks=2 closing after=pre`.
 ///
 /// Stage options: `tasks=N`, `closing`, `pin=a,b` (one task each), `nodes=N`,
-/// `ranks=N`, `slots=N` (of a rank), `retries=N`, `window=MS`, `backoff=MS` (of retries), `tp=N`, `fresh` (no resume),
+/// `ranks=N`, `slots=N` (of a rank), `retries=N`, `window=MS`, `backoff=MS` (of retries), `tp=N`, `pp=N`, `fresh` (no resume),
 /// `dir=PATH` (of checkpoints), `reused=JOB`, `after=a,b`.
 pub(crate) fn job(text: &str) -> Job {
     let mut parts = text.split('|').map(str::trim);
@@ -37,11 +38,18 @@ pub(crate) fn job(text: &str) -> Job {
             shared_storage: get("shared").is_some(),
             ..Runtime::default()
         },
+        placement: Placement { labels: get("on").map(|text| labels(&text)).unwrap_or_default() },
         stages,
         cancel: None,
         restarts: Vec::new(),
         last_event: 0,
     }
+}
+
+/// Reads `zone:a,rack:r1`.
+pub(crate) fn labels(text: &str) -> Labels {
+    let pairs = text.split(',').map(|pair| pair.split_once(':').unwrap());
+    Labels::new(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()).unwrap()
 }
 
 fn options(words: &[&str]) -> BTreeMap<String, String> {
@@ -83,7 +91,7 @@ fn stage(text: &str, before: &[Stage]) -> Stage {
             slots_per_rank: number("slots", u32::from(train)),
             pinned: pins.get(index as usize).cloned(),
         },
-        body: body(kind, number("tp", 1), options.contains_key("fresh"), options.get("dir")),
+        body: body(kind, (number("tp", 1), number("pp", 1)), options.contains_key("fresh"), options.get("dir")),
         retries: Retries {
             max: number("retries", 2),
             window_ms: u64::from(number("window", 86_400_000)),
@@ -108,7 +116,7 @@ fn stage(text: &str, before: &[Stage]) -> Stage {
     }
 }
 
-fn body(kind: StageKind, tp: u32, fresh: bool, dir: Option<&String>) -> Body {
+fn body(kind: StageKind, (tp, pp): (u32, u32), fresh: bool, dir: Option<&String>) -> Body {
     let engine = |tool| {
         Body::Engine(EngineBody {
             tool,
@@ -128,7 +136,7 @@ fn body(kind: StageKind, tp: u32, fresh: bool, dir: Option<&String>) -> Body {
             args: Vec::new(),
             resume_args: if fresh { Vec::new() } else { vec!["--load".to_owned()] },
             scheduler: Vec::new(),
-            parallel: Parallel::new(tp, 1).unwrap(),
+            parallel: Parallel::new(tp, pp).unwrap(),
             save_dir: dir.map_or("/ckpt", String::as_str).to_owned(),
             train_iters: 1_000,
             vocab_size: 0,
@@ -146,6 +154,10 @@ pub(crate) fn node(id: &str, slots: u32, boot: &str) -> Node {
         version: "0.1.0".to_owned(),
         device: DeviceKind::Cpu,
         slots,
+        labels: Labels::default(),
+        groups: Vec::new(),
+        spare: false,
+        spare_word: None,
         cpus: 2,
         memory: 1 << 30,
         joined: Timestamp(0),

@@ -71,6 +71,16 @@ impl Stage {
                 let reason = words[2..].join(" ");
                 self.input(&Input::Fence { node: NodeId::new(words[1]).unwrap(), by: "op".into(), reason });
             }
+            "spare" => {
+                let (node, spare) = (NodeId::new(words[1]).unwrap(), !words.contains(&"off"));
+                self.input(&Input::Spare { node, by: "op".into(), spare });
+            }
+            "groups" => {
+                let (node, groups) = (NodeId::new(words[1]).unwrap(), words[2].split(','));
+                let groups = groups.map(|group| group.parse().unwrap()).collect();
+                let session = self.agents[&node].session;
+                self.input(&Input::Groups { node, session, groups });
+            }
             "uncordon" => {
                 self.input(&Input::Uncordon { node: NodeId::new(words[1]).unwrap(), by: "op".into() });
             }
@@ -132,7 +142,12 @@ impl Stage {
             boot: boot.or(known.map(|agent| agent.boot)).unwrap_or_else(|| "b1".into()),
             live: live.clone(),
         };
-        let record = common::node(words[1], agent.slots, &agent.boot);
+        let mut record = common::node(words[1], agent.slots, &agent.boot);
+        record.spare = words.contains(&"spare");
+        record.labels = option(words, "labels").map(common::labels).unwrap_or_default();
+        record.groups = option(words, "groups")
+            .map(|text| text.split(',').map(|group| group.parse().unwrap()).collect())
+            .unwrap_or_default();
         self.agents.insert(node, agent);
         self.input(&Input::Hello { node: Box::new(record), session: self.sessions, live });
     }

@@ -45,7 +45,7 @@ pub(crate) enum State {
 
 pub(crate) struct Agent {
     pub(crate) id: NodeId,
-    slots: u32,
+    pub(crate) slots: u32,
     boots: u32,
     pub(crate) session: Option<u64>,
     pub(crate) cut_until: Timestamp,
@@ -85,7 +85,12 @@ impl Agent {
     }
 
     pub(crate) fn record(&self) -> Node {
-        common::node(self.id.as_str(), self.slots, &format!("b{}", self.boots))
+        let mut node = common::node(self.id.as_str(), self.slots, &format!("b{}", self.boots));
+        let odd = !self.id.as_str().ends_with(['2', '4']);
+        node.labels = common::labels(if odd { "rack:a,odd:yes" } else { "rack:b" });
+        node.groups = if odd { (0..self.slots).map(|slot| slot / 2).collect() } else { Vec::new() };
+        node.spare = self.id.as_str() == "n4";
+        node
     }
 
     pub(crate) fn live(&self) -> BTreeSet<AttemptId> {

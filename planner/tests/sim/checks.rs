@@ -84,6 +84,53 @@ pub(crate) fn failures(
     Ok(())
 }
 
+/// What was placed has its place: labels, spares, and slots that are near to
+/// each other where there were such.
+pub(crate) fn placed(world: &World, events: &[Event], now: Timestamp) -> Result<(), String> {
+    for event in events.iter().filter(|event| event.kind == Kind::AttemptPlaced) {
+        let job = &world.jobs[&event.job];
+        for stage in job.stages.iter().filter(|stage| Some(&stage.name) == event.stage.as_ref()) {
+            for (index, task) in stage.tasks.iter().enumerate() {
+                let Some(attempt) = active(task).filter(|attempt| attempt.placed == now) else { continue };
+                let id = name(job, stage, index, attempt.number);
+                seated(world, job, task, attempt).map_err(|rule| format!("{id}: {rule}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn seated(world: &World, job: &Job, task: &Task, attempt: &Attempt) -> Result<(), String> {
+    let mut spares = 0;
+    for seat in &attempt.seats {
+        let view = &world.nodes[&seat.node];
+        if !view.record.labels.have(&job.placement.labels) {
+            return Err(format!("{} is not what the job asks for", seat.node));
+        }
+        spares += usize::from(view.record.is_spare());
+        let unit = match &task.body {
+            model::Body::Train(train) => (train.parallel.tp() * task.shape.slots_per_rank) as usize,
+            model::Body::Preflight(_) | model::Body::Engine(_) | model::Body::Run { .. } => seat.slots.len(),
+        };
+        let group = |slot: &u32| view.record.groups.get(*slot as usize).copied().unwrap_or(0);
+        let taken = world.slots_taken(&seat.node);
+        let was_free = |slot: &u32| seat.slots.contains(slot) || !taken.contains(slot) && !view.unfit.contains(slot);
+        let mut room: BTreeMap<u32, usize> = BTreeMap::new();
+        (0..view.record.slots).filter(was_free).for_each(|slot| *room.entry(group(&slot)).or_default() += 1);
+        let units: Vec<&[u32]> = seat.slots.chunks(unit.max(1)).collect();
+        let torn = units.iter().filter(|unit| unit.iter().any(|slot| group(slot) != group(&unit[0]))).count();
+        let whole: usize = room.values().map(|free| free / unit.max(1)).sum();
+        if torn > units.len().saturating_sub(whole) {
+            return Err(format!("slots {:?} of {} lie apart, and {room:?} were free", seat.slots, seat.node));
+        }
+    }
+    let gone = task.history.last().map_or(0, |last| last.nodes.len());
+    if spares > gone && task.shape.pinned.is_none() {
+        return Err(format!("{spares} spares take it, and {gone} nodes could be gone"));
+    }
+    Ok(())
+}
+
 /// Only a silent node is fenced.
 pub(crate) fn fenced(node: &NodeId, contact: &BTreeMap<NodeId, Timestamp>, now: Timestamp) -> Result<(), String> {
     let silent = silent_for(contact, node, now, policy().suspect_after_ms);

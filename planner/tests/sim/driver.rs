@@ -36,6 +36,8 @@ pub(crate) struct Driver {
     pub(crate) saved: Saved,
     pub(crate) wake: Option<Timestamp>,
     pub(crate) sessions: u64,
+    /// Leaders so far.
+    pub(crate) leaders: u64,
     /// Sessions that this leader has greeted.
     open: BTreeMap<NodeId, u64>,
     /// When a message of the node counted last, for any leader.
@@ -77,6 +79,7 @@ impl Driver {
             saved: Saved::default(),
             wake: None,
             sessions: 0,
+            leaders: 1,
             open: BTreeMap::new(),
             contact: BTreeMap::new(),
             set_aside: BTreeMap::new(),
@@ -135,6 +138,7 @@ impl Driver {
             }
         }
         let mut step = conclude(&mut self.world, now);
+        checks::placed(&self.world, &step.events, now)?;
         let broken = invariants(&self.world);
         if !broken.is_empty() {
             return Err(format!("{broken:?} after the queue was gone through"));
@@ -188,6 +192,7 @@ impl Driver {
 
     /// Everything volatile is gone; agents find the new leader by their own.
     fn new_leader(&mut self, now: Timestamp) -> Vec<(NodeId, u64, Down)> {
+        self.leaders += 1;
         self.world = World::new(policy(), now);
         self.world.mutation = self.mutation;
         self.saved.nodes.values().for_each(|node| self.world.restore_node(node.clone()));
@@ -221,6 +226,8 @@ impl Driver {
             | Input::Cordon { .. }
             | Input::Drain { .. }
             | Input::Fence { .. }
+            | Input::Spare { .. }
+            | Input::Groups { .. }
             | Input::Uncordon { .. }
             | Input::Unfit { .. }
             | Input::Tick => {}

@@ -130,6 +130,11 @@ impl Sim {
             for (node, session) in sessions.collect::<Vec<_>>() {
                 self.to_controller.push((self.now, Input::Unfit { node, session, slots: BTreeSet::new() }, None));
             }
+            let spares = self.driver.saved.nodes.values().filter(|node| node.is_spare());
+            for node in spares.map(|node| node.id.clone()).collect::<Vec<_>>() {
+                let input = Input::Spare { node, by: "op".into(), spare: false };
+                self.to_controller.push((self.now, input, None));
+            }
             let nodes = self.driver.saved.nodes.values().filter(|node| node.cordon.is_some() || node.fence.is_some());
             for node in nodes.map(|node| node.id.clone()).collect::<Vec<_>>() {
                 let input = Input::Uncordon { node, by: "op".into() };
@@ -192,8 +197,13 @@ impl Sim {
         let n = self.jobs;
         let nodes = 1 + self.random.below(self.agents.len().min(3) as u64);
         let prio = self.random.below(3);
+        let ranks = if self.agents.values().any(|agent| agent.slots > 1) { 2 } else { 1 };
         let retries = format!("{} window=20000 backoff=500", self.random.below(4));
-        let text = match self.random.below(6) {
+        let text = match self.random.below(8) {
+            6 => format!("j{n} prio={prio} on=odd:yes | a run tasks=3 slots=1 | t train ranks=1 retries={retries}"),
+            7 => format!(
+                "j{n} prio={prio} | v run slots=1 | u train ranks={ranks} tp={ranks} | t train nodes={nodes} pp={nodes}"
+            ),
             0 => format!("j{n} prio={prio} | a run tasks={} retries={retries}", 4 + self.random.below(24)),
             1 => format!("j{n} prio={prio} | c convert tasks=3 slots=1 closing retries={retries}"),
             2 => format!("j{n} prio={prio} | t train nodes={nodes} retries={retries}"),
@@ -249,7 +259,8 @@ impl Sim {
         let nodes: Vec<NodeId> = self.agents.keys().cloned().collect();
         let Some(node) = self.random.pick(&nodes) else { return };
         let (by, reason) = ("op".to_owned(), "fan".to_owned());
-        let input = match self.random.below(6) {
+        let input = match self.random.below(8) {
+            6 | 7 => Input::Spare { node, by, spare: self.random.one_in(2) },
             4 => return self.power_off(&node),
             // Whatever an operator says of it: only a silent one is believed to be dead.
             5 => Input::Fence { node, by, reason },
@@ -434,11 +445,29 @@ impl Sim {
             return Ok(());
         }
         let fate = driver::Fate::draw(&mut self.random, self.calm);
+        let leaders = self.driver.leaders;
         let downs = self.driver.batch(&batch, self.now, fate, &self.agents, &mut self.truth)?;
+        if self.driver.leaders > leaders {
+            self.greetings_lost();
+        }
         for (node, session, down) in downs {
             self.send_down(node, session, down);
         }
         checks::after_batch(&self.driver, &self.agents, &self.truth)
+    }
+
+    /// A greeting that was under way to one leader is not heard by the next.
+    fn greetings_lost(&mut self) {
+        let greets = |input: &Input| {
+            if let Input::Hello { node, session, .. } = input { Some((node.id.clone(), *session)) } else { None }
+        };
+        let lost: Vec<(NodeId, u64)> = self.to_controller.iter().filter_map(|(_, input, _)| greets(input)).collect();
+        self.to_controller.retain(|(_, input, _)| greets(input).is_none());
+        for (node, session) in lost {
+            if self.agents[&node].session == Some(session) {
+                self.session_over(&node);
+            }
+        }
     }
 
     fn send_down(&mut self, node: NodeId, session: u64, down: Down) {

@@ -20,6 +20,9 @@ pub enum WireError {
     /// A name breaks its rule.
     #[error(transparent)]
     Name(#[from] model::NameError),
+    /// A label breaks its rule.
+    #[error(transparent)]
+    Label(#[from] model::LabelError),
     /// A word that this version does not know.
     #[error("field `{field}` has the unknown value `{}`", .given.escape_debug())]
     Unknown {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use model::{AttemptId, DeviceKind, Node, NodeId, Timestamp};
+use model::{AttemptId, DeviceKind, Labels, Node, NodeId, Timestamp};
 
 use super::{WireError, limit};
 use crate::v1;
@@ -61,12 +61,33 @@ pub fn hello_node(hello: &v1::Hello, joined: Timestamp) -> Result<Node, WireErro
         version: limit::text("version", hello.version.clone(), 64)?,
         device: device.try_into()?,
         slots: hello.slots,
+        labels: labels(hello)?,
+        groups: groups(hello)?,
+        spare: hello.spare,
+        spare_word: None,
         cpus: hello.cpus,
         memory: hello.memory,
         joined,
         cordon: None,
         fence: None,
     })
+}
+
+fn labels(hello: &v1::Hello) -> Result<Labels, WireError> {
+    if hello.labels.len() > Labels::MOST {
+        return Err(WireError::TooLong { field: "labels", given: hello.labels.len(), limit: Labels::MOST });
+    }
+    let labels = hello.labels.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    Ok(Labels::new(labels)?)
+}
+
+fn groups(hello: &v1::Hello) -> Result<Vec<u32>, WireError> {
+    let given = hello.slot_groups.len();
+    if given > 0 && u32::try_from(given) != Ok(hello.slots) {
+        let (least, most) = (u64::from(hello.slots), u64::from(hello.slots));
+        return Err(WireError::OutOfRange { field: "slot_groups", given: given as u64, least, most });
+    }
+    Ok(hello.slot_groups.clone())
 }
 
 /// The attempts that an agent says it runs or holds results of.
@@ -100,11 +121,15 @@ mod tests {
     fn a_greeting_is_checked_field_by_field() {
         assert_eq!(hello_node(&hello(), Timestamp(5)).unwrap().slots, 2);
         type Spoil = fn(&mut v1::Hello);
-        let broken: [(&str, Spoil); 6] = [
+        let broken: [(&str, Spoil); 8] = [
             ("field `boot_id` is missing", |h| h.boot_id.clear()),
             ("field `address` is missing", |h| h.address.clear()),
             ("field `device` is missing", |h| h.device = 0),
             ("field `device` has the unknown value `77`", |h| h.device = 77),
+            ("field `slot_groups` is 3, outside 2 to 2", |h| h.slot_groups = vec![0; 3]),
+            ("label `a` has the value ``: 1 to 63 characters without spaces", |h| {
+                h.labels.insert("a".into(), String::new());
+            }),
             ("field `slots` is 5000, outside 0 to 1024", |h| h.slots = 5000),
             ("field `hostname` holds 300, more than the 255 allowed", |h| h.hostname = "h".repeat(300)),
         ];

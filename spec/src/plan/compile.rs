@@ -35,6 +35,7 @@ pub fn compile(spec: &Spec, survey: &Survey) -> Result<Pipeline, Vec<Problem>> {
         runtime: spec.runtime.clone(),
         storage: spec.storage,
         priority: spec.priority,
+        labels: spec.labels.clone(),
         stages,
         warnings: spec.warnings.clone(),
     })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Parallel, Retries};
+use model::{Labels, Parallel, Retries};
 
 use crate::arguments::corrections::Applied;
 use crate::arguments::resume::resume_arguments;
@@ -22,6 +22,8 @@ pub struct Pipeline {
     pub storage: Storage,
     /// Place in the queue.
     pub priority: i32,
+    /// Labels that a node must have.
+    pub labels: Labels,
     /// Stages, each behind those it waits for.
     pub stages: Vec<StagePlan>,
     /// Warnings of the file as a whole.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use model::{
     Attempt, AttemptState, AttemptSummary, Body, Cancel, Cause, Checkpoint, Cordon, DeviceKind, Drain, EngineBody,
-    Event, Failure, Fence, FileRecord, History, Job, JobId, JobName, Launcher, Node, NodeId, Outcome, Output, Parallel,
-    PreflightBody, Purpose, Restart, Retries, Runtime, Seat, SeatEnd, SeatState, ShardRecord, Stage, StageKind,
-    StageName, Task, TaskShape, TaskState, Timestamp, Tool, TrainBody,
+    Event, Failure, Fence, FileRecord, History, Job, JobId, JobName, Labels, Launcher, Node, NodeId, Outcome, Output,
+    Parallel, Placement, PreflightBody, Purpose, Restart, Retries, Runtime, Seat, SeatEnd, SeatState, ShardRecord,
+    Stage, StageKind, StageName, Task, TaskShape, TaskState, Timestamp, Tool, TrainBody,
 };
 use prost::Message;
 
@@ -114,6 +114,10 @@ fn node_id(text: String) -> Result<NodeId, Damage> {
     NodeId::new(text).map_err(|_| Damage("a node id is malformed"))
 }
 
+fn labels(labels: BTreeMap<String, String>) -> Result<Labels, Damage> {
+    Labels::new(labels).map_err(|_| Damage("a label is malformed"))
+}
+
 fn job_id(text: String) -> Result<JobId, Damage> {
     JobId::new(text).map_err(|_| Damage("a job id is malformed"))
 }
@@ -138,6 +142,10 @@ fn node(r: wire::Node) -> Result<Node, Damage> {
         version: r.version,
         device: device(r.device)?,
         slots: r.slots,
+        labels: labels(r.labels)?,
+        groups: r.groups,
+        spare: r.spare,
+        spare_word: r.spare_word,
         cpus: r.cpus,
         memory: r.memory,
         joined: Timestamp(r.joined),
@@ -175,6 +183,9 @@ fn job(r: wire::Job) -> Result<Job, Damage> {
             mindspeed_root: runtime.mindspeed_root,
             device: device(runtime.device)?,
             shared_storage: runtime.shared_storage,
+        },
+        placement: Placement {
+            labels: r.placement.map_or(Ok(Labels::default()), |placement| labels(placement.labels))?,
         },
         stages: r.stages.into_iter().map(stage).collect::<Result<_, _>>()?,
         cancel: None,

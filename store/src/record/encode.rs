@@ -1,9 +1,11 @@
 //! Model to record.
 
+use std::collections::BTreeMap;
+
 use model::{
     Attempt, AttemptState, AttemptSummary, Body, Cause, Checkpoint, Cordon, DeviceKind, Drain, Event, Failure, Job,
-    Launcher, Node, Outcome, Output, Purpose, Restart, Runtime, Seat, SeatState, Stage, StageKind, Task, TaskState,
-    Tool,
+    Labels, Launcher, Node, Outcome, Output, Purpose, Restart, Runtime, Seat, SeatState, Stage, StageKind, Task,
+    TaskState, Tool,
 };
 use prost::Message as _;
 
@@ -20,6 +22,10 @@ pub fn node(node: &Node) -> (String, Vec<u8>) {
         version: node.version.clone(),
         device: device(node.device),
         slots: node.slots,
+        labels: labels(&node.labels),
+        groups: node.groups.clone(),
+        spare: node.spare,
+        spare_word: node.spare_word,
         cpus: node.cpus,
         memory: node.memory,
         joined: node.joined.0,
@@ -45,6 +51,7 @@ pub fn job_plan(job: &Job) -> (String, Vec<u8>) {
         idempotency_key: job.idempotency_key.clone(),
         spec_text: job.spec_text.clone(),
         runtime: Some(runtime(&job.runtime)),
+        placement: Some(wire::Placement { labels: labels(&job.placement.labels) }),
         stages: job.stages.iter().map(stage).collect(),
     };
     (super::job_prefix(&job.id), record.encode_to_vec())
@@ -110,6 +117,10 @@ pub fn event(event: &Event) -> (String, Vec<u8>) {
         evidence: event.evidence.clone(),
     };
     (format!("events/{}/{:012}", event.job, event.seq), record.encode_to_vec())
+}
+
+fn labels(labels: &Labels) -> BTreeMap<String, String> {
+    labels.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 fn cordon(cordon: &Cordon) -> wire::Cordon {

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 
 use model::{
     Attempt, AttemptState, AttemptSummary, Body, Cancel, Cause, Checkpoint, Cordon, DeviceKind, Drain, EngineBody,
-    Event, Failure, FileRecord, History, Job, Launcher, Node, NodeId, Outcome, Output, Parallel, PreflightBody,
-    Purpose, Restart, Retries, Runtime, Seat, SeatEnd, SeatState, ShardRecord, Stage, StageKind, Task, TaskShape,
-    TaskState, Timestamp, Tool, TrainBody,
+    Event, Failure, FileRecord, History, Job, Labels, Launcher, Node, NodeId, Outcome, Output, Parallel, Placement,
+    PreflightBody, Purpose, Restart, Retries, Runtime, Seat, SeatEnd, SeatState, ShardRecord, Stage, StageKind, Task,
+    TaskShape, TaskState, Timestamp, Tool, TrainBody,
 };
 
 use super::*;
+
+fn labels(rack: &str) -> Labels {
+    Labels::new([("rack".into(), rack.into())].into()).unwrap()
+}
 
 fn node_id(text: &str) -> NodeId {
     NodeId::new(text).unwrap()
@@ -187,6 +191,7 @@ fn job() -> Job {
             device: DeviceKind::Cpu,
             shared_storage: true,
         },
+        placement: Placement { labels: labels("r2") },
         stages,
         cancel: Some(Cancel { by: "ada".into(), reason: "why not".into(), at: Timestamp(9), grace_ms: 5 }),
         last_event: 12,
@@ -227,6 +232,10 @@ fn a_node_and_events_read_back_equal() {
         version: "1".into(),
         device: DeviceKind::Ascend,
         slots: 8,
+        labels: labels("r1"),
+        groups: vec![0, 0, 1, 1],
+        spare: true,
+        spare_word: Some(false),
         cpus: 4,
         memory: 1 << 40,
         joined: Timestamp(3),

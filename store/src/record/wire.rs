@@ -32,6 +32,14 @@ pub(super) struct Node {
     pub cordon: Option<Cordon>,
     #[prost(message, optional, tag = "12")]
     pub fence: Option<Fence>,
+    #[prost(btree_map = "string, string", tag = "13")]
+    pub labels: BTreeMap<String, String>,
+    #[prost(uint32, repeated, tag = "14")]
+    pub groups: Vec<u32>,
+    #[prost(bool, tag = "15")]
+    pub spare: bool,
+    #[prost(bool, optional, tag = "16")]
+    pub spare_word: Option<bool>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -85,6 +93,14 @@ pub(super) struct Job {
     pub runtime: Option<Runtime>,
     #[prost(message, repeated, tag = "10")]
     pub stages: Vec<Stage>,
+    #[prost(message, optional, tag = "11")]
+    pub placement: Option<Placement>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Placement {
+    #[prost(btree_map = "string, string", tag = "1")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// What changes of a job beside its tasks.
