@@ -152,6 +152,38 @@ impl Host {
         ip(&["link", "set", &self.cable, "up"]);
     }
 
+    /// A narrow cable: so many kilobits a second come out of it at this host.
+    pub(crate) fn narrow(&self, kilobits: u32) {
+        let rate = format!("{kilobits}kbit");
+        let _ = run(
+            Command::new("tc")
+                .args(["qdisc", "replace", "dev", &self.cable, "root", "tbf", "rate", &rate])
+                .args(["burst", "4kb", "latency", "200ms"]),
+            SHORT,
+        )
+        .ok();
+    }
+
+    /// As wide as it was.
+    pub(crate) fn widen(&self) {
+        let _ = run(Command::new("tc").args(["qdisc", "del", "dev", &self.cable, "root"]), SHORT).ok();
+    }
+
+    /// Loses so many of a hundred packets that leave this host; false where there is no `nft`.
+    pub(crate) fn lossy(&self, percent: u32) -> bool {
+        let rules = format!(
+            "table inet lab {{\n chain out {{\n type filter hook output priority 0\n oifname eth0 numgen random mod 100 < {percent} drop\n }}\n}}\n"
+        );
+        let file = self.seen("rules.nft");
+        fs::write(&file, rules).unwrap();
+        self.tried("sh", &["-c", "nft -f \"$0\"", &self.own("rules.nft")]).code == 0
+    }
+
+    /// Loses nothing any more.
+    pub(crate) fn lossless(&self) {
+        self.run("nft", &["delete", "table", "inet", "lab"]);
+    }
+
     /// Nothing passes between this host and another, and nobody is told.
     pub(crate) fn cut_from(&self, other: &Self) {
         for (one, far) in [(self, &other.address), (other, &self.address)] {

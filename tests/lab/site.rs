@@ -268,6 +268,12 @@ impl Place {
         self.daemon.args.extend(words(more));
     }
 
+    /// Another value of a flag for the next start; returns the one it had.
+    pub(crate) fn retell(&mut self, flag: &str, value: &str) -> String {
+        let at = self.daemon.args.iter().position(|word| word == flag).unwrap();
+        std::mem::replace(&mut self.daemon.args[at + 1], value.to_owned())
+    }
+
     /// A variable for the next start.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.daemon.env.push((name.to_owned(), value.to_owned()));

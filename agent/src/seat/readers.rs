@@ -146,6 +146,8 @@ impl TrainReader {
                 course.done |= trainlog::is_done_mark(line);
                 let Some(step) = trainlog::parse(line) else { return };
                 course.reached(step.iteration);
+                // Where the file does not tell, the trainer does.
+                course.goal = if course.goal == 0 { step.iterations } else { course.goal };
                 if !*first_seen && step.loss != 0.0 {
                     *first_seen = true;
                     if trainlog::looks_random(step.loss, vocab) {
@@ -197,6 +199,22 @@ mod tests {
         assert_eq!(heard.len(), 2, "{heard:?}");
         assert!(matches!(&heard[1], Heard::Engine(p) if p.done == 2));
         assert!(readers.turn().is_empty() && readers.proves_done());
+    }
+
+    #[test]
+    fn what_the_file_does_not_tell_of_the_goal_the_log_does() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("logs")).unwrap();
+        let assignment = Assignment {
+            ranks: 1,
+            world_size: 1,
+            body: Some(Body::Train(TrainBody::default())),
+            ..Assignment::default()
+        };
+        let mut readers = Readers::of(&assignment, dir.path());
+        fs::write(log_path(dir.path(), "worker_0"), " iteration 1/ 3 | lm loss: 6.9E+00 |\n").unwrap();
+        let _ = readers.turn();
+        assert!(matches!(&readers, Readers::Train(reader) if reader.course.stopped_short() == Some(2)), "{readers:?}");
     }
 
     #[test]

@@ -28,8 +28,11 @@ const HANG_TICKS: u32 = 2;
 const SHIM_LIMIT: Duration = Duration::from_secs(20);
 /// How long a scheduler may outlive ranks that have all returned 0.
 const SCHEDULER_LIMIT: Duration = Duration::from_secs(10);
-/// How long a rank may outlive one that returned 0, without any sign of progress.
-const EARLY_LIMIT: Duration = Duration::from_secs(30);
+/// How long a rank may outlive one that returned 0, without any sign of progress: less than its scheduler waits for the
+/// one that left, so that the blame does not fall on the scheduler.
+const EARLY_LIMIT: Duration = Duration::from_secs(20);
+/// The same where this node logs the iterations, and the last one that it logged is not the last one to run.
+const EARLY_LIMIT_KNOWN: Duration = Duration::from_millis(500);
 
 pub(super) struct Watching<'a> {
     pub(super) seat: &'a mut Seat,
@@ -319,11 +322,12 @@ impl<'a> Watching<'a> {
         };
         let (done, last, goal) = (reader.course.done, reader.course.last, reader.course.goal);
         let next = reader.course.next();
+        let limit = if reader.course.stopped_short().is_some() { EARLY_LIMIT_KNOWN } else { EARLY_LIMIT };
         // Logs of any kind are a sign of life: a save at the end takes its time.
         let life = last + self.written();
         match self.early {
             Some((since, seen)) if seen == life => {
-                if since.elapsed() > EARLY_LIMIT && !done && (goal == 0 || last < goal) {
+                if since.elapsed() > limit && !done && (goal == 0 || last < goal) {
                     let Some(process) = self.launch.processes.get(left.index) else { return };
                     let node = &self.seat.host.node;
                     self.fail(failure::stopped_short(node, process, &left, next)).await;

@@ -4,9 +4,11 @@ mod agents;
 mod disks;
 mod etcd;
 mod leaders;
+mod links;
 mod nodes;
 mod ranks;
 mod restarts;
+mod stores;
 
 use crate::rounds::Fault;
 
@@ -20,6 +22,7 @@ pub(crate) const ALL: &[Fault] = &[
     Fault { name: "leader_killed", cheap: true, etcd: true, run: leaders::killed },
     Fault { name: "node_cut_off", cheap: false, etcd: false, run: nodes::cut_off },
     Fault { name: "node_killed", cheap: false, etcd: false, run: nodes::killed },
+    Fault { name: "node_fenced", cheap: false, etcd: false, run: nodes::fenced },
     Fault { name: "leader_cut_from_etcd", cheap: false, etcd: true, run: leaders::cut_from_etcd },
     Fault { name: "etcd_member_killed", cheap: false, etcd: true, run: etcd::member_killed },
     Fault { name: "etcd_majority_killed", cheap: false, etcd: true, run: etcd::majority_killed },
@@ -30,4 +33,11 @@ pub(crate) const ALL: &[Fault] = &[
     Fault { name: "slow_disks", cheap: false, etcd: false, run: disks::slow },
     Fault { name: "controllers_all_dead", cheap: false, etcd: true, run: leaders::all_dead },
     Fault { name: "rolling_restart", cheap: false, etcd: true, run: restarts::rolling },
+    Fault { name: "store_restored", cheap: false, etcd: true, run: stores::restored },
+    Fault { name: "store_migrated", cheap: false, etcd: true, run: stores::migrated },
+    Fault { name: "leader_clock_ahead", cheap: false, etcd: true, run: stores::clock_ahead },
+    Fault { name: "link_flaps", cheap: true, etcd: false, run: links::flaps },
+    Fault { name: "link_narrow", cheap: false, etcd: false, run: links::narrow },
+    Fault { name: "link_lossy", cheap: false, etcd: false, run: links::lossy },
+    Fault { name: "link_far", cheap: false, etcd: false, run: links::far },
 ];

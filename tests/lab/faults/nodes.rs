@@ -20,7 +20,7 @@ const KNOWN: u64 = 3_000_000_000;
 /// The cable is pulled while ranks, shim and agent behind it go on.
 pub(crate) fn cut_off(turn: &mut Turn) {
     let site = Site::alone(3);
-    let training = saves(&site, turn);
+    let training = saves(&site, turn, COLLECTIVE);
     let victim = turn.one(&site.training());
     turn.note(format!("a{}", victim + 1));
     let old = site.ranks_on(victim);
@@ -42,7 +42,7 @@ pub(crate) fn cut_off(turn: &mut Turn) {
 /// Everything on it is killed; or it loses its power, and comes back as another boot.
 pub(crate) fn killed(turn: &mut Turn) {
     let mut site = Site::alone(3);
-    let training = saves(&site, turn);
+    let training = saves(&site, turn, COLLECTIVE);
     let victim = turn.one(&site.training());
     let power = turn.one(&[false, true]);
     turn.note(format!("a{} {}", victim + 1, if power { "loses its power" } else { "has all killed" }));
@@ -62,9 +62,36 @@ pub(crate) fn killed(turn: &mut Turn) {
     ends(&site, &training);
 }
 
+/// A host loses its power while its peers wait for it: the operator's word brings the gang back at once.
+pub(crate) fn fenced(turn: &mut Turn) {
+    let mut site = Site::alone(3);
+    let training = saves(&site, turn, "3000");
+    let victim = turn.one(&site.training());
+    let name = site.agents[victim].host.name.clone();
+    turn.note(name.clone());
+    let refused = site.lab.qctl(["node", "fence", &name]);
+    assert_ne!(refused.code, 0, "a node that speaks is not fenced: {refused}");
+    // Its peers are not told: no end of a connection comes from a host without power.
+    site.agents[victim].host.cut();
+    site.agents[victim].host.reboot();
+    site.agents[victim].ended();
+    until("it may be fenced", LONG, || {
+        (site.lab.qctl(["node", "fence", &name, "--reason", "power supply"]).code == 0).then_some(())
+    });
+    goes_on_elsewhere(&site, turn, &training, victim);
+    site.agents[victim].host.heal();
+    site.agents[victim].start();
+    until("the node is back, and the word has ended", LONG, || {
+        let node = site.node(&name)?;
+        (node["phase"] == "ready" && node["fence"].is_null()).then_some(())
+    });
+    training.goes_on();
+    ends(&site, &training);
+}
+
 /// Training that saves every ten iterations, past its first checkpoint.
-fn saves(site: &Site, turn: &mut Turn) -> Training {
-    let more = ["--save-interval", "10", "--collective-timeout", COLLECTIVE];
+fn saves(site: &Site, turn: &mut Turn, collective: &str) -> Training {
+    let more = ["--save-interval", "10", "--collective-timeout", collective];
     let (mut spec, record) = train::spec(site, "saves", &more);
     spec["stages"]["train"]["checkpoint_optimizer"] = json!(true);
     spec["stages"]["train"]["retries"] = json!({"max": 5, "backoff": "100ms"});

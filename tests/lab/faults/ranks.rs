@@ -98,8 +98,12 @@ fn told_and_over(
 ) -> Vec<String> {
     let begun = Instant::now();
     let (event, told) = train::event(site, &training.job, "attempt-failed", 0);
-    // Ranks that are done do not end together: a 0 counts as too early when nothing has moved for half a minute.
-    let (what, bar) = if said == "exit code 0" { ("told after an early 0", 31) } else { ("told after the death", 1) };
+    // Ranks that are done do not end together, and only the last rank's host sees that these are not.
+    let (what, bar) = match said {
+        "exit code 0" if victim.rank() >= Some(RANKS / 2) => ("told after an early 0 beside the last rank", 1),
+        "exit code 0" => ("told after an early 0", 21),
+        _ => ("told after the death", 1),
+    };
     turn.measured(what, told, Duration::from_secs(bar));
     until("no rank is left", LONG, || (!training.ranks.iter().any(Process::lives)).then_some(()));
     // Told within a second, then a second's grace.
