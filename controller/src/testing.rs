@@ -16,6 +16,7 @@ pub(crate) fn job(id: &str, name: &str, submitted: u64) -> Job {
         shape: TaskShape { nodes: 1, ranks_per_node: 1, slots_per_rank: 0, pinned: None },
         body: Body::Run { argv: vec!["true".into()] },
         retries: Retries::new(0),
+        limit_ms: None,
         state: TaskState::Waiting { not_before: None },
         history: History::default(),
     };

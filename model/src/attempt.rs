@@ -169,6 +169,8 @@ pub enum Cause {
     NodeLost,
     /// It made no progress.
     Hang,
+    /// It did not end within its time limit.
+    Overrun,
 }
 
 impl Cause {
@@ -181,7 +183,7 @@ impl Cause {
     pub fn is_transient(self) -> bool {
         match self {
             Self::Signal(_) | Self::NodeLost | Self::Hang => true,
-            Self::Exit(_) | Self::Refused => false,
+            Self::Exit(_) | Self::Refused | Self::Overrun => false,
         }
     }
 }

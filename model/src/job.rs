@@ -163,6 +163,8 @@ pub struct Task {
     pub body: Body,
     /// Further attempts allowed after a failure that is not the user's.
     pub retries: Retries,
+    /// Longest time of one attempt, from its placement, in milliseconds; `None` = no limit.
+    pub limit_ms: Option<u64>,
     /// Where it stands.
     pub state: TaskState,
     /// Attempts that are over, oldest first.

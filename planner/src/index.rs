@@ -79,6 +79,8 @@ pub(crate) struct Index {
     pub(crate) queue: BTreeSet<Turn>,
     /// Ends of back-offs, passed ones included until the task is placed.
     pub(crate) backoffs: BTreeMap<Timestamp, BTreeSet<Place>>,
+    /// When attempts reach their time limits, those that are being stopped left out.
+    pub(crate) ends: BTreeMap<Timestamp, BTreeSet<Place>>,
     tallies: BTreeMap<JobId, Vec<Tally>>,
     seats: BTreeMap<NodeId, BTreeSet<Place>>,
     loads: BTreeMap<NodeId, Load>,
@@ -139,6 +141,9 @@ impl Index {
                 TaskState::Skipped => tally.skipped += 1,
             }
         }
+        if let Some(end) = end(task) {
+            self.ends.entry(end).or_default().insert(place.clone());
+        }
         let TaskState::Active(attempt) = &task.state else { return };
         for seat in attempt.seats.iter().filter(|seat| !seat.state.is_over()) {
             self.seats.entry(seat.node.clone()).or_default().insert(place.clone());
@@ -167,6 +172,14 @@ impl Index {
                 TaskState::Failed { .. } => tally.failed -= 1,
                 TaskState::Cancelled { .. } => tally.cancelled -= 1,
                 TaskState::Skipped => tally.skipped -= 1,
+            }
+        }
+        if let Some(end) = end(task)
+            && let Some(places) = self.ends.get_mut(&end)
+        {
+            places.remove(place);
+            if places.is_empty() {
+                self.ends.remove(&end);
             }
         }
         let TaskState::Active(attempt) = &task.state else { return };
@@ -222,6 +235,12 @@ impl Index {
 
 pub(crate) fn turn(job: &Job) -> Turn {
     (Reverse(job.priority), job.submitted, job.id.clone())
+}
+
+/// When the task's attempt is to be stopped for its time limit.
+fn end(task: &Task) -> Option<Timestamp> {
+    let attempt = task.state.attempt().filter(|attempt| !crate::step::is_draining(attempt))?;
+    Some(attempt.placed.after_ms(task.limit_ms?))
 }
 
 fn each_task(job: &Job, mut f: impl FnMut(&Place, &Task)) {

@@ -455,4 +455,6 @@ pub enum Why {
     Emptied,
     /// What was sent ahead has waited for long.
     Overdue,
+    /// An attempt reaches its time limit.
+    Limit,
 }

@@ -17,6 +17,7 @@
 //!   sent after them; an unacknowledged one is sent again in the next session.
 
 mod ahead;
+pub mod backfill;
 mod cancel;
 mod checkpoint;
 mod cordon;
@@ -27,6 +28,7 @@ pub mod input;
 #[cfg(any(test, feature = "check"))]
 pub mod invariants;
 mod keep;
+mod limit;
 mod mutation;
 mod order;
 pub mod phase;

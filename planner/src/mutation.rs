@@ -42,6 +42,8 @@ pub enum Mutation {
     IgnoreLabels,
     /// Ranks that speak most are laid over several groups of slots.
     TearUnits,
+    /// What may outlast the head's wait takes the nodes kept for it.
+    BackfillPastTheHead,
     /// What is moved off a node counts as cancelled.
     MovedIsCancelled,
     /// A restarted task counts its attempts from 1 again.
@@ -58,7 +60,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them, in declaration order.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::IgnoreAttemptNumber,
         Self::AcceptReportsOfOtherNodes,
         Self::GiveUpGangSeatWhilePeersRun,
@@ -77,6 +79,7 @@ impl Mutation {
         Self::PlaceOnSpare,
         Self::IgnoreLabels,
         Self::TearUnits,
+        Self::BackfillPastTheHead,
         Self::MovedIsCancelled,
         Self::RestartForgetsHistory,
         Self::MixStagesAhead,

@@ -84,7 +84,14 @@ pub enum Reason {
     /// Every node runs as many tasks without slots as it may.
     Full(u32),
     /// An earlier job waits for slots of the same kind.
-    Behind(Needs, JobName),
+    Behind {
+        /// What it needs.
+        needs: Needs,
+        /// That one.
+        job: JobName,
+        /// Milliseconds until that has room at the latest, where that is known.
+        wait_ms: Option<u64>,
+    },
     /// Seats check what they need.
     Preparing(Vec<Spot>),
     /// It was sent ahead to a node that runs so many of its kind at once.
@@ -230,7 +237,11 @@ impl fmt::Display for Reason {
                 if *more == 0 { Ok(()) } else { write!(f, "; and {more} more") }
             }
             Self::Full(limit) => write!(f, "every node runs {limit} such tasks, which is its limit"),
-            Self::Behind(needs, job) => write!(f, "needs {needs}; job `{job}` is ahead in the queue"),
+            Self::Behind { needs, job, wait_ms } => {
+                write!(f, "needs {needs}; job `{job}` is ahead in the queue")?;
+                let until = |wait: &u64| write!(f, ", and has room in {} at the latest", text::span(*wait));
+                wait_ms.as_ref().map_or(Ok(()), until)
+            }
             Self::Preparing(seats) => write!(f, "waits for {} to be prepared", joined(seats)),
             Self::Queued(seat, limit) => write!(f, "is in the queue of {seat}, which runs {limit} of its kind at once"),
             Self::Starting(seats) => write!(f, "starts on {}", joined(seats)),

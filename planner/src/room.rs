@@ -44,7 +44,9 @@ pub(crate) fn none(world: &World, job: &Job, task: &Task) -> Reason {
     if open >= wanted
         && let Some(ahead) = ahead_in_queue(world, job)
     {
-        return Reason::Behind(needs, ahead.name.clone());
+        let at = world.head.as_ref().filter(|head| head.job == ahead.id).and_then(|head| head.at);
+        let wait_ms = at.map(|at| at.since(world.stepped));
+        return Reason::Behind { needs, job: ahead.name.clone(), wait_ms };
     }
     let mut lacks: Vec<(NodeId, Lack)> =
         fit.iter().filter_map(|view| Some((view.record.id.clone(), lack(world, view, shape)?))).collect();

@@ -8,6 +8,7 @@ use model::{
 };
 
 use crate::Mutation;
+use crate::backfill::Head;
 use crate::checkpoint::newest_complete;
 use crate::index::{Place, Tally};
 use crate::input::Effect;
@@ -20,10 +21,10 @@ use crate::world::{NodeView, World};
 /// What one pass over the queue has learnt.
 #[derive(Default)]
 struct Pass {
-    /// Nodes kept for the first task with slots that found no room.
-    kept: BTreeSet<NodeId>,
-    /// Shapes that found no room: room only shrinks within a pass.
-    full: Vec<(DeviceKind, u32, u32)>,
+    /// The first task with slots that found no room, and the nodes kept for it.
+    head: Option<Head>,
+    /// Shapes that found no room: room only shrinks within a pass. Those that may use kept nodes for themselves.
+    full: Vec<(DeviceKind, u32, u32, bool)>,
     /// Whether a task without slots found no room: nothing is sent ahead past it.
     waits: bool,
 }
@@ -34,7 +35,8 @@ impl Work<'_> {
     ///
     /// The first task that needs slots and finds none keeps every node that it
     /// could use, so that later ones cannot starve it; tasks without slots go
-    /// on past it. A task that no set of known nodes could ever hold keeps none.
+    /// on past it, and so does what is surely over before it can have its room
+    /// (`backfill`). A task that no set of known nodes could ever hold keeps none.
     pub(crate) fn schedule(&mut self) {
         self.world.scheduled = self.now;
         let jobs: Vec<JobId> = self.world.index.queue.iter().map(|(_, _, id)| id.clone()).collect();
@@ -42,6 +44,7 @@ impl Work<'_> {
         for id in jobs {
             self.schedule_job(&id, &mut pass);
         }
+        self.world.head = pass.head;
     }
 
     fn schedule_job(&mut self, id: &JobId, pass: &mut Pass) {
@@ -92,7 +95,8 @@ impl Work<'_> {
         let (device, shape) = (job.runtime.device, task.shape.clone());
         let per_node = shape.ranks_per_node.saturating_mul(shape.slots_per_rank);
         // Without slots any node will do.
-        let key = (if per_node == 0 { DeviceKind::Cpu } else { device }, shape.nodes, per_node);
+        let lets = pass.head.as_ref().is_some_and(|head| head.lets(self.world, task, self.now));
+        let key = (if per_node == 0 { DeviceKind::Cpu } else { device }, shape.nodes, per_node, lets);
         let anchors = self.stage(place).and_then(|stage| anchors(self.world, job, stage, task));
         let anchors = anchors.map(|(_, nodes)| nodes).unwrap_or_default();
         // What must go to certain nodes says nothing about others of its shape.
@@ -104,15 +108,17 @@ impl Work<'_> {
             return false;
         }
         let ahead = (!pass.waits).then(|| place.stage_key());
-        if let Some(seats) = place::choose(self.world, job, task, &pass.kept, &anchors, ahead) {
+        let none = BTreeSet::new();
+        let kept = pass.head.as_ref().filter(|_| !lets).map_or(&none, |head| &head.nodes);
+        if let Some(seats) = place::choose(self.world, job, task, kept, &anchors, ahead) {
             self.seat(place, seats);
             return true;
         }
-        if shape.slots_per_rank > 0 && pass.kept.is_empty() {
+        if shape.slots_per_rank > 0 && pass.head.as_ref().is_none_or(|head| head.nodes.is_empty()) {
             let holders = could_hold(self.world, job, task);
             // What waits for a node that nothing can be placed on now has no use for others.
             if anchors.iter().all(|anchor| holders.contains(anchor)) {
-                pass.kept = holders;
+                pass.head = Some(Head::new(self.world, job, task, holders, &anchors));
             }
         }
         // What waits for a node that is down or set aside has no use for the room of others.

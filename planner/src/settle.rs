@@ -45,7 +45,7 @@ impl Work<'_> {
         self.failure_event(place, message, failure);
     }
 
-    fn failure_event(&mut self, place: &Place, message: String, failure: Failure) {
+    pub(crate) fn failure_event(&mut self, place: &Place, message: String, failure: Failure) {
         if let Some(event) = self.stage_event(place, Kind::AttemptFailed, Level::Error, message) {
             event.node = Some(failure.node);
             event.rank = failure.rank;
@@ -191,7 +191,9 @@ impl Work<'_> {
             Body::Run { .. } => failure.cause.is_transient() || matches!(failure.cause, Cause::Exit(_)),
             Body::Train(_) => match failure.cause {
                 Cause::Exit(_) => !self.failed_alike(place, failure),
-                Cause::Signal(_) | Cause::Refused | Cause::NodeLost | Cause::Hang => failure.cause.is_transient(),
+                Cause::Signal(_) | Cause::Refused | Cause::NodeLost | Cause::Hang | Cause::Overrun => {
+                    failure.cause.is_transient()
+                }
             },
         }
     }

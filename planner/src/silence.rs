@@ -15,6 +15,7 @@ impl Work<'_> {
         }
         self.fence();
         self.empty_nodes();
+        self.end_overruns();
         // A new leader does not know since when; it begins to count now.
         let loaded: Vec<NodeId> = match self.world.next_overdue {
             None => self.world.index.loads().map(|(node, _)| node.clone()).collect(),

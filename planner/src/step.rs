@@ -3,13 +3,14 @@
 use std::ops::Bound;
 
 use model::{
-    Attempt, AttemptId, AttemptState, Body, Drain, Event, Job, JobId, NodeId, Seat, SeatState, Stage, Task, TaskState,
-    Timestamp,
+    Attempt, AttemptId, AttemptState, Body, Cause, Drain, Event, Failure, Job, JobId, NodeId, Seat, SeatState, Stage,
+    Task, TaskState, Timestamp,
     event::{Kind, Level},
 };
 
 use crate::index::Place;
 use crate::input::{Effect, Input, Reply, Step, Why, Write};
+use crate::limit;
 use crate::world::World;
 
 /// Applies `input` to `world` at `now` and says what must be saved, answered
@@ -245,6 +246,11 @@ impl Work<'_> {
                 Body::Train(train) => train.grace_ms,
                 Body::Preflight(_) | Body::Engine(_) | Body::Run { .. } => after_failure,
             },
+            AttemptState::Draining(Drain::Failed) if attempt.first_failure.as_ref().is_some_and(is_overrun) => {
+                let limit = task.limit_ms.unwrap_or_default();
+                let kill_at = attempt.placed.after_ms(limit).after_ms(limit::planned_grace_ms(self.world, task));
+                kill_at.since(self.now)
+            }
             AttemptState::Draining(Drain::Failed | Drain::NodeLost)
             | AttemptState::Preparing
             | AttemptState::Running => after_failure,
@@ -253,10 +259,7 @@ impl Work<'_> {
 
     /// Grace of a stop that nobody named a grace for and no failure caused.
     pub(crate) fn planned_grace_ms(&self, place: &Place) -> u64 {
-        match self.task(place).map(|task| &task.body) {
-            Some(Body::Train(train)) => train.grace_ms,
-            Some(Body::Preflight(_) | Body::Engine(_) | Body::Run { .. }) | None => self.world.policy.stop_grace_ms,
-        }
+        self.task(place).map_or(self.world.policy.stop_grace_ms, |task| limit::planned_grace_ms(self.world, task))
     }
 
     /// Whether a back-off ended since the queue was gone through last: the
@@ -274,7 +277,8 @@ impl Work<'_> {
         let silence = self.world.next_silence.map(|at| (at, Why::Silence));
         let emptied = self.world.next_deadline.map(|at| (at, Why::Emptied));
         let overdue = self.world.next_overdue.map(|at| (at, Why::Overdue));
-        [silence, backoff, fence, emptied, overdue].into_iter().flatten().min()
+        let limit = self.world.index.ends.keys().next().map(|at| (*at, Why::Limit));
+        [silence, backoff, fence, emptied, overdue, limit].into_iter().flatten().min()
     }
 }
 
@@ -286,6 +290,10 @@ pub(crate) fn is_gang(task: &Task) -> bool {
             Body::Train(_) => true,
             Body::Preflight(_) | Body::Engine(_) | Body::Run { .. } => false,
         }
+}
+
+fn is_overrun(failure: &Failure) -> bool {
+    failure.cause == Cause::Overrun
 }
 
 pub(crate) fn is_draining(attempt: &Attempt) -> bool {

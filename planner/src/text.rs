@@ -37,6 +37,7 @@ pub(crate) fn failure(failure: &Failure) -> String {
         Cause::Refused => "refused".to_owned(),
         Cause::NodeLost => "node lost".to_owned(),
         Cause::Hang => "no progress".to_owned(),
+        Cause::Overrun => "out of time".to_owned(),
     };
     let who = failure.rank.map(|rank| format!("rank {rank} on ")).unwrap_or_default();
     let said = if failure.message.is_empty() { String::new() } else { format!(": {}", failure.message) };

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use model::{AttemptId, Cordon, DeviceKind, Job, JobId, Liveness, Node, NodeId, Purpose, Task, Timestamp};
 
 use crate::ahead::Ahead;
+use crate::backfill::Head;
 use crate::index::{Index, Place};
 use crate::mutation::Mutation;
 
@@ -33,6 +34,8 @@ pub struct Policy {
     pub ahead_ms: u64,
     /// Tasks that a node may be sent ahead at most.
     pub most_ahead: u32,
+    /// Time that a stop may take to be confirmed, beyond its grace.
+    pub confirm_ms: u64,
 }
 
 impl Default for Policy {
@@ -47,6 +50,7 @@ impl Default for Policy {
             stop_grace_ms: 30_000,
             ahead_ms: 100,
             most_ahead: 128,
+            confirm_ms: 15_000,
         }
     }
 }
@@ -82,6 +86,8 @@ pub struct World {
     pub(crate) next_overdue: Option<Timestamp>,
     /// Whether something changed that may let a waiting task in.
     pub(crate) reconsider: bool,
+    /// Who waited first for slots when the queue was gone through last.
+    pub(crate) head: Option<Head>,
     /// When the queue was gone through last.
     pub(crate) scheduled: Timestamp,
     /// When it was stepped last; sentences about time are said as of then.
@@ -200,6 +206,12 @@ impl World {
         self.nodes
             .values()
             .filter(move |n| n.liveness == Liveness::Ready && !n.is_set_aside() && n.record.device == device)
+    }
+
+    /// Who waited first for slots when the queue was gone through last.
+    #[must_use]
+    pub fn head(&self) -> Option<&Head> {
+        self.head.as_ref()
     }
 
     /// Slots of `node` that seats hold, lowest first.

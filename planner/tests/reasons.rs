@@ -104,6 +104,16 @@ const TABLE: &[(&str, &str, &str)] = &[
         "needs a free cpu slot; job `j2` is ahead in the queue",
     ),
     (
+        "hello n1 slots=1; submit j1 | a run slots=1 limit=60000; submit j2 | a run slots=1; wait 20 n1; submit j3 | a run slots=1",
+        "j3.a.0",
+        "needs a free cpu slot; job `j2` is ahead in the queue, and has room in 40 s at the latest",
+    ),
+    (
+        "hello n1; submit j1 | a run slots=1 limit=1000; started n1 j1.a.0.1; wait 2 n1; ended n1 j1.a.0.1 stopped",
+        "j1.a.0",
+        "node `n1`, out of time: it did not end within its time limit of 1 s (hint: give the stage a longer `time_limit`)",
+    ),
+    (
         "hello n1 live=j9.x.0.1; submit j1 | a run slots=1",
         "j1.a.0",
         "needs a free cpu slot; 0 of 1 joined nodes have one; node `n1` runs what was replaced, or is unknown here",
@@ -274,7 +284,7 @@ fn note(reason: &Reason, reached: &mut [BTreeSet<usize>; 5]) {
             14
         }
         Reason::Full(_) => 15,
-        Reason::Behind(what, _) => {
+        Reason::Behind { needs: what, .. } => {
             needs(what);
             16
         }

@@ -68,6 +68,8 @@ pub struct Stage {
     pub env: BTreeMap<String, String>,
     /// How often a failed task is tried again: 0 to 100 times, within 1 s to 30 days.
     pub retries: Retries,
+    /// Longest time of one attempt, in milliseconds: 1 s to 365 days.
+    pub limit_ms: Option<u64>,
     /// What it does.
     pub body: StageBody,
 }

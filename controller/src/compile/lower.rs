@@ -168,6 +168,7 @@ fn one(plan: &TaskPlan, label: String, node: Option<&Ready>, around: &Around) ->
         },
         body: body(&plan.body, around),
         retries: plan.retries,
+        limit_ms: plan.limit_ms,
         state: TaskState::Waiting { not_before: None },
         history: History::default(),
     }

@@ -285,6 +285,7 @@ pub(crate) fn job(name: &str, done: bool) -> Job {
         shape: TaskShape { nodes: 1, ranks_per_node: 1, slots_per_rank: 0, pinned: None },
         body: Body::Run { argv: vec!["true".into()] },
         retries: Retries::new(0),
+        limit_ms: None,
         state,
         history: History::default(),
     };

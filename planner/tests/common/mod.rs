@@ -12,7 +12,7 @@ use model::{
 /// Reads `j1 name=demo prio=5 key=k owner=o on=zone:a shared npu | pre preflight pin=n1,n2 | c convert tasks=2 closing after=pre`.
 ///
 /// Stage options: `tasks=N`, `closing`, `pin=a,b` (one task each), `nodes=N`,
-/// `ranks=N`, `slots=N` (of a rank), `retries=N`, `window=MS`, `backoff=MS` (of retries), `tp=N`, `pp=N`, `fresh` (no resume),
+/// `ranks=N`, `slots=N` (of a rank), `retries=N`, `limit=MS`, `window=MS`, `backoff=MS` (of retries), `tp=N`, `pp=N`, `fresh` (no resume),
 /// `dir=PATH` (of checkpoints), `reused=JOB`, `after=a,b`.
 pub(crate) fn job(text: &str) -> Job {
     let mut parts = text.split('|').map(str::trim);
@@ -92,6 +92,7 @@ fn stage(text: &str, before: &[Stage]) -> Stage {
             pinned: pins.get(index as usize).cloned(),
         },
         body: body(kind, (number("tp", 1), number("pp", 1)), options.contains_key("fresh"), options.get("dir")),
+        limit_ms: options.get("limit").map(|text| text.parse().unwrap()),
         retries: Retries {
             max: number("retries", 2),
             window_ms: u64::from(number("window", 86_400_000)),

@@ -100,7 +100,27 @@ pub(crate) fn placed(world: &World, events: &[Event], now: Timestamp) -> Result<
     Ok(())
 }
 
+/// What is placed on nodes kept for an earlier task is surely over before that counts on them.
+fn backfilled(world: &World, job: &Job, task: &Task, attempt: &Attempt) -> Result<(), String> {
+    let Some(head) = world.head().filter(|head| head.job != job.id) else { return Ok(()) };
+    let turn = |job: &Job| (std::cmp::Reverse(job.priority), job.submitted, job.id.clone());
+    let kept = attempt.seats.iter().any(|seat| !seat.slots.is_empty() && head.nodes.contains(&seat.node));
+    if !kept || turn(job) < turn(&world.jobs[&head.job]) {
+        return Ok(());
+    }
+    let grace = match &task.body {
+        model::Body::Train(train) => train.grace_ms,
+        model::Body::Preflight(_) | model::Body::Engine(_) | model::Body::Run { .. } => policy().stop_grace_ms,
+    };
+    let over = task.limit_ms.map(|limit| attempt.placed.after_ms(limit + grace));
+    if over.is_none_or(|over| head.at.is_none_or(|at| over > at)) {
+        return Err(format!("it may run until {over:?} on a node that {} counts on at {:?}", head.job, head.at));
+    }
+    Ok(())
+}
+
 fn seated(world: &World, job: &Job, task: &Task, attempt: &Attempt) -> Result<(), String> {
+    backfilled(world, job, task, attempt)?;
     let mut spares = 0;
     for seat in &attempt.seats {
         let view = &world.nodes[&seat.node];

@@ -69,6 +69,7 @@ pub(crate) fn policy() -> Policy {
         stop_grace_ms: 2_000,
         ahead_ms: 2_000,
         most_ahead: 5,
+        confirm_ms: 1_000,
     }
 }
 

@@ -199,7 +199,12 @@ impl Sim {
         let prio = self.random.below(3);
         let ranks = if self.agents.values().any(|agent| agent.slots > 1) { 2 } else { 1 };
         let retries = format!("{} window=20000 backoff=500", self.random.below(4));
-        let text = match self.random.below(8) {
+        let limit = 500 + self.random.below(12_000);
+        let text = match self.random.below(10) {
+            8 => format!(
+                "j{n} prio={prio} | a run tasks=4 slots=1 limit={limit} retries={retries} | b run tasks=2 slots=1"
+            ),
+            9 => format!("j{n} prio={prio} | t train nodes={nodes} limit={limit} retries={retries}"),
             6 => format!("j{n} prio={prio} on=odd:yes | a run tasks=3 slots=1 | t train ranks=1 retries={retries}"),
             7 => format!(
                 "j{n} prio={prio} | v run slots=1 | u train ranks={ranks} tp={ranks} | t train nodes={nodes} pp={nodes}"

@@ -66,6 +66,7 @@ impl From<&Failure> for v1::Failure {
             Cause::Refused => ("refused", 0),
             Cause::NodeLost => ("node-lost", 0),
             Cause::Hang => ("hang", 0),
+            Cause::Overrun => ("time-limit", 0),
         };
         Self {
             node: failure.node.to_string(),
@@ -90,6 +91,7 @@ impl TryFrom<v1::Failure> for Failure {
             "refused" => Cause::Refused,
             "node-lost" => Cause::NodeLost,
             "hang" => Cause::Hang,
+            "time-limit" => Cause::Overrun,
             other => return Err(WireError::Unknown { field: "cause", given: other.chars().take(64).collect() }),
         };
         // The last lines are the ones that prove it.
@@ -124,7 +126,7 @@ mod tests {
 
     #[test]
     fn failures_survive_the_round_trip_with_every_cause() {
-        for cause in [Cause::Exit(1), Cause::Signal(9), Cause::Refused, Cause::NodeLost, Cause::Hang] {
+        for cause in [Cause::Exit(1), Cause::Signal(9), Cause::Refused, Cause::NodeLost, Cause::Hang, Cause::Overrun] {
             let sent = failure(cause);
             assert_eq!(Failure::try_from(v1::Failure::from(&sent)), Ok(sent));
         }

@@ -40,6 +40,14 @@ pub(super) fn retries(path: &str, file: Option<RetriesFile>, usual: u32, context
     Some(retries)
 }
 
+/// The time limit at `path`, 1 s to 365 days; none where the file names none.
+pub(super) fn limit(path: &str, file: Option<Time>, context: &mut Context<'_>) -> Option<Option<u64>> {
+    if file.is_none() {
+        return Some(None);
+    }
+    time(path, file, (SECOND, 365 * DAY), 0, context).map(Some)
+}
+
 /// A time within bounds, in milliseconds.
 fn time(
     path: &str,

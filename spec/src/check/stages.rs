@@ -7,7 +7,7 @@ use model::Parallel;
 use super::context::Context;
 use super::{env, retries, train};
 use crate::file::{
-    ConvertFile, ExportFile, IterationFile, PreflightFile, PreprocessFile, RetriesFile, RunStageFile, StageFile,
+    ConvertFile, ExportFile, IterationFile, PreflightFile, PreprocessFile, RetriesFile, RunStageFile, StageFile, Time,
     Written,
 };
 use crate::nearest::nearest;
@@ -57,7 +57,13 @@ pub(super) fn stage(
     let first = || if outline.preflight { vec!["preflight".to_owned()] } else { Vec::new() };
     let (body, usual, common) = match file {
         StageFile::Preflight(file) => {
-            let common = Common { retries: None, default_retries: 0, after: file.after.clone(), env: file.env.clone() };
+            let common = Common {
+                retries: None,
+                default_retries: 0,
+                limit: None,
+                after: file.after.clone(),
+                env: file.env.clone(),
+            };
             (Some(StageBody::Preflight(preflight(file))), Vec::new(), common)
         }
         StageFile::Convert(mut file) => {
@@ -69,7 +75,8 @@ pub(super) fn stage(
             (preprocess(file, inputs, context).map(StageBody::Preprocess), first(), common)
         }
         StageFile::Train(mut file) => {
-            let common = Common::take(file.retries.take(), 3, &mut file.after, &mut file.env);
+            let limit = file.time_limit.take();
+            let common = Common::take(file.retries.take(), 3, &mut file.after, &mut file.env).within(limit);
             let mut usual = Vec::new();
             if outline.convert.is_some() {
                 usual.push("convert".to_owned());
@@ -90,20 +97,26 @@ pub(super) fn stage(
             (export.map(StageBody::Export), usual, common)
         }
         StageFile::Run(mut file) => {
-            let common = Common::take(file.retries.take(), 0, &mut file.after, &mut file.env);
+            let limit = file.time_limit.take();
+            let common = Common::take(file.retries.take(), 0, &mut file.after, &mut file.env).within(limit);
             (run(name, file, context).map(StageBody::Run), Vec::new(), common)
         }
     };
     let at = format!("stages.{name}");
     let retries = retries::retries(&format!("{at}.retries"), common.retries, common.default_retries, context);
+    let limit_ms = retries::limit(&format!("{at}.time_limit"), common.limit, context);
     let env = env(&format!("{at}.env"), common.env, context);
-    Some((Stage { name: name.to_owned(), after: usual, env, retries: retries?, body: body? }, common.after))
+    Some((
+        Stage { name: name.to_owned(), after: usual, env, retries: retries?, limit_ms: limit_ms?, body: body? },
+        common.after,
+    ))
 }
 
 /// The keys that every stage has.
 struct Common {
     retries: Option<RetriesFile>,
     default_retries: u32,
+    limit: Option<Time>,
     after: Vec<String>,
     env: BTreeMap<String, Written>,
 }
@@ -115,7 +128,11 @@ impl Common {
         after: &mut Vec<String>,
         env: &mut BTreeMap<String, Written>,
     ) -> Self {
-        Self { retries, default_retries, after: std::mem::take(after), env: std::mem::take(env) }
+        Self { retries, default_retries, limit: None, after: std::mem::take(after), env: std::mem::take(env) }
+    }
+
+    fn within(self, limit: Option<Time>) -> Self {
+        Self { limit, ..self }
     }
 }
 

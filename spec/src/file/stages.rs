@@ -8,7 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
-use super::retries::RetriesFile;
+use super::retries::{RetriesFile, Time};
 use super::scalar::{Decimal, IterationFile, RecomputeFile, Written};
 use crate::words::{Convention, Dtype, Engine, Handler, Launcher, Resume};
 
@@ -195,6 +195,8 @@ pub(crate) struct TrainFile {
     /// Command of the scheduler process, not with `msrun`; an empty list: none. Default: `runtime.python` runs MindSpore's `init()`.
     #[schemars(length(max = 4096))]
     pub(crate) scheduler: Option<Vec<Written>>,
+    /// Longest time of one attempt, as in `30m` or `12h`; then it is stopped with its grace, and not tried again. What is surely over in time may go before larger jobs that wait. Default: no limit.
+    pub(crate) time_limit: Option<Time>,
     /// How often a failed run is started again: within 24 hours, unless a window is given; the same exit in the same words twice, with no checkpoint between, is not. Default 3.
     pub(crate) retries: Option<RetriesFile>,
     /// Stages that must have succeeded before, beside the usual ones. Default `[]`.
@@ -233,6 +235,8 @@ pub(crate) struct ExportFile {
 pub(crate) struct RunStageFile {
     /// The command, and how often it is run.
     pub(crate) run: Option<RunFile>,
+    /// Longest time of one attempt, as in `30m` or `12h`; then it is stopped with its grace, and not tried again. What is surely over in time may go before larger jobs that wait. Default: no limit.
+    pub(crate) time_limit: Option<Time>,
     /// How often a failed task is tried again: within 24 hours, unless a window is given. Default 0.
     pub(crate) retries: Option<RetriesFile>,
     /// Stages that must have succeeded before. Default `[]`.

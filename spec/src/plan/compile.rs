@@ -106,6 +106,7 @@ impl<'a> Compiler<'a> {
             body: Body::Run { argv: run.argv.clone() },
             weight_bytes: 0,
             retries: stage.retries,
+            limit_ms: stage.limit_ms,
         };
         // What a command reads is not known, so its result is never taken over.
         Work { kind: Kind::Run, tasks: vec![task], closing: None, digest: None, warnings: Vec::new() }
@@ -164,5 +165,6 @@ fn engine_task(label: String, body: Body, weight_bytes: u64, retries: Retries) -
         body,
         weight_bytes,
         retries,
+        limit_ms: None,
     }
 }

@@ -104,6 +104,8 @@ pub struct TaskPlan {
     pub weight_bytes: u64,
     /// How often it is tried again.
     pub retries: Retries,
+    /// Longest time of one attempt, in milliseconds.
+    pub limit_ms: Option<u64>,
 }
 
 /// What a task runs.

@@ -232,6 +232,7 @@ fn task(r: wire::Task) -> Result<Task, Damage> {
             pinned: r.pinned.map(node_id).transpose()?,
         },
         body: body(r.body.ok_or(Damage("a task has no body"))?)?,
+        limit_ms: r.limit_ms,
         retries: Retries {
             max: r.retries,
             window_ms: r.retry_window_ms.unwrap_or(Retries::WINDOW_MS),
@@ -372,6 +373,7 @@ fn failure(r: wire::Failure) -> Result<Failure, Damage> {
             wire::CauseKind::Refused => Cause::Refused,
             wire::CauseKind::NodeLost => Cause::NodeLost,
             wire::CauseKind::Hang => Cause::Hang,
+            wire::CauseKind::Overrun => Cause::Overrun,
         },
         at: Timestamp(r.at),
         message: r.message,

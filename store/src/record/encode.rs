@@ -177,6 +177,7 @@ fn task(task: &Task) -> wire::Task {
         slots_per_rank: task.shape.slots_per_rank,
         pinned: task.shape.pinned.as_ref().map(ToString::to_string),
         retries: task.retries.max,
+        limit_ms: task.limit_ms,
         retry_window_ms: Some(task.retries.window_ms),
         retry_backoff_ms: Some(task.retries.backoff_ms),
         body: Some(body(&task.body)),
@@ -313,6 +314,7 @@ fn failure(failure: &Failure) -> wire::Failure {
         Cause::Refused => (wire::CauseKind::Refused, 0),
         Cause::NodeLost => (wire::CauseKind::NodeLost, 0),
         Cause::Hang => (wire::CauseKind::Hang, 0),
+        Cause::Overrun => (wire::CauseKind::Overrun, 0),
     };
     wire::Failure {
         node: failure.node.to_string(),

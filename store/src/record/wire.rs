@@ -209,6 +209,8 @@ pub(super) struct Task {
     pub retry_backoff_ms: Option<u64>,
     #[prost(oneof = "Body", tags = "10, 11, 12, 13")]
     pub body: Option<Body>,
+    #[prost(uint64, optional, tag = "14")]
+    pub limit_ms: Option<u64>,
 }
 
 #[derive(Clone, PartialEq, Oneof)]
@@ -501,6 +503,7 @@ pub(super) enum CauseKind {
     Refused = 2,
     NodeLost = 3,
     Hang = 4,
+    Overrun = 5,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -60,6 +60,7 @@ impl Compiler<'_> {
             body: Body::Preflight(body),
             weight_bytes: 0,
             retries: Retries::new(0),
+            limit_ms: None,
         };
         // A host that was sound yesterday proves nothing today.
         Work { kind: Kind::Preflight, tasks: vec![task], closing: None, digest: None, warnings: Vec::new() }

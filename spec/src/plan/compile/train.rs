@@ -51,6 +51,7 @@ impl Compiler<'_> {
             body: Body::Train(Box::new(body)),
             weight_bytes: 0,
             retries: stage.retries,
+            limit_ms: stage.limit_ms,
         };
         Some(Work { kind: Kind::Train, tasks: vec![task], closing: None, digest, warnings })
     }
