@@ -29,14 +29,24 @@ pub(crate) struct Terminal {
 struct State {
     done: u64,
     total: u64,
+    began: Option<Instant>,
     shown: Option<Instant>,
     line: bool,
+}
+
+impl State {
+    /// Bytes a second since the work began; `None` at its first moment.
+    #[allow(clippy::cast_precision_loss, reason = "a rounded rate")]
+    fn speed(&self) -> Option<f64> {
+        let seconds = self.began?.elapsed().as_secs_f64();
+        (seconds > 0.0).then(|| (self.done as f64 / seconds).round())
+    }
 }
 
 impl Terminal {
     pub(crate) fn new(form: Form) -> Self {
         let live = form == Form::Text && io::stderr().is_terminal();
-        Self { form, live, state: Mutex::new(State { done: 0, total: 0, shown: None, line: false }) }
+        Self { form, live, state: Mutex::new(State { done: 0, total: 0, began: None, shown: None, line: false }) }
     }
 
     /// Prints one JSON object or one line of data on stdout.
@@ -85,7 +95,11 @@ impl Terminal {
         state.shown = Some(Instant::now());
         match self.form {
             Form::Json => self.data(
-                &json!({ "type": "progress", "done": state.done, "total": state.total, "unit": "bytes" }).to_string(),
+                &json!({
+                    "type": "progress", "done": state.done, "total": state.total, "unit": "bytes",
+                    "bytes_per_s": state.speed(),
+                })
+                .to_string(),
             ),
             Form::Text if self.live => {
                 let percent = state.done.saturating_mul(100).checked_div(state.total).unwrap_or(100);
@@ -110,6 +124,7 @@ impl Report for Terminal {
     fn expect(&self, bytes: u64) {
         if let Ok(mut state) = self.state.lock() {
             state.total += bytes;
+            state.began.get_or_insert_with(Instant::now);
         }
     }
 

@@ -111,7 +111,7 @@ pub async fn run(
 }
 
 fn progress(host: &Host, attempt: &str, done: u64, total: u64) {
-    let what = EngineProgress { done, total, unit: "checks".into(), tokens: 0 };
+    let what = EngineProgress { done, total, unit: "checks".into(), ..EngineProgress::default() };
     host.progress.post(attempt, progress::What::Engine(what));
 }
 

@@ -36,6 +36,9 @@ enum Raw {
         unit: String,
         #[serde(default)]
         tokens: u64,
+        rows_per_s: Option<f64>,
+        tokens_per_s: Option<f64>,
+        bytes_per_s: Option<f64>,
     },
     Warning {
         message: String,
@@ -71,8 +74,23 @@ struct RawFile {
 pub fn parse(line: &str) -> Option<Line> {
     let raw: Raw = serde_json::from_str(line.trim()).ok()?;
     Some(match raw {
-        Raw::Progress { done, total, unit, tokens } => {
-            Line::Progress(EngineProgress { done, total, unit: super::evidence::clean(&unit), tokens })
+        Raw::Progress { done, total, unit, tokens, rows_per_s, tokens_per_s, bytes_per_s } => {
+            let speed = |speed: Option<f64>| speed.unwrap_or(0.0).max(0.0);
+            // Where bytes are not the work itself, they are those of its text.
+            let (per_second, text_bytes_per_second) = match unit.as_str() {
+                "bytes" => (speed(bytes_per_s), 0.0),
+                _ => (speed(rows_per_s), speed(bytes_per_s)),
+            };
+            Line::Progress(EngineProgress {
+                done,
+                total,
+                unit: super::evidence::clean(&unit),
+                tokens,
+                per_second,
+                tokens_per_second: speed(tokens_per_s),
+                text_bytes_per_second,
+                seconds_left: None,
+            })
         }
         Raw::Warning { message } => Line::Warning(super::evidence::clean(&message)),
         Raw::Result { path, files, summary, rows, tokens } => {
@@ -104,8 +122,14 @@ mod tests {
     #[test]
     fn all_four_kinds_are_read_and_others_are_none() {
         let progress = parse(r#"{"type":"progress","done":5,"total":10,"unit":"bytes"}"#);
-        let unit = "bytes".to_owned();
-        assert_eq!(progress, Some(Line::Progress(EngineProgress { done: 5, total: 10, unit, tokens: 0 })));
+        let known = EngineProgress { done: 5, total: 10, unit: "bytes".to_owned(), ..EngineProgress::default() };
+        assert_eq!(progress, Some(Line::Progress(known.clone())));
+        let fast = parse(r#"{"type":"progress","done":5,"total":10,"unit":"bytes","bytes_per_s":2.5}"#);
+        assert_eq!(fast, Some(Line::Progress(EngineProgress { per_second: 2.5, ..known.clone() })));
+        let rows = r#"{"type":"progress","done":5,"total":10,"unit":"rows","rows_per_s":3,"tokens_per_s":-1,"bytes_per_s":9,"seconds_left":null}"#;
+        let unit = "rows".to_owned();
+        let rates = EngineProgress { unit, per_second: 3.0, text_bytes_per_second: 9.0, ..known };
+        assert_eq!(parse(rows), Some(Line::Progress(rates)));
         assert_eq!(parse(r#"{"type":"warning","message":"w"}"#), Some(Line::Warning("w".into())));
         let error = Line::Error { message: "m".into(), hint: String::new() };
         assert_eq!(parse(r#"{"type":"error","message":"m","hint":null}"#), Some(error));

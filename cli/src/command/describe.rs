@@ -6,7 +6,7 @@ use clap_complete::ArgValueCompleter;
 use proto::v1;
 use runtime::clock::now_ms;
 
-use super::follow::{training, working};
+use super::follow::{left, training, working};
 use super::watching::{Frame, watch};
 use super::{completion, diagnosis};
 use crate::client::Client;
@@ -130,7 +130,7 @@ fn stage_line(stage: &v1::StageView) -> String {
     }
     match (&stage.train, &stage.progress) {
         (Some(train), _) => line.push_str(&format!(", {}", training(train))),
-        (None, Some(engine)) => line.push_str(&format!(", {}", working(engine))),
+        (None, Some(engine)) => line.push_str(&format!(", {}{}", working(engine), left(engine))),
         (None, None) => {}
     }
     if !stage.reused_from.is_empty() && !stage.reason.contains(&stage.reused_from) {

@@ -61,6 +61,10 @@ struct Progress {
     total: u64,
     unit: String,
     tokens: u64,
+    per_second: Option<f64>,
+    tokens_per_second: Option<f64>,
+    text_bytes_per_second: Option<f64>,
+    seconds_left: Option<u64>,
 }
 
 /// How far training is.
@@ -169,15 +173,26 @@ impl From<v1::StageView> for Stage {
             tasks_total: stage.tasks,
             tasks_done: stage.tasks_done,
             tasks_running: stage.tasks_running,
-            progress: stage.progress.map(|now| Progress {
-                done: now.done,
-                total: now.total,
-                unit: now.unit,
-                tokens: now.tokens,
-            }),
+            progress: stage.progress.map(Into::into),
             train: stage.train.map(Into::into),
             tokens_per_step: known(stage.tokens_per_step),
             tasks: stage.task_views.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<v1::EngineProgress> for Progress {
+    fn from(now: v1::EngineProgress) -> Self {
+        let speed = |speed: f64| (speed > 0.0).then_some(speed);
+        Self {
+            done: now.done,
+            total: now.total,
+            unit: now.unit,
+            tokens: now.tokens,
+            per_second: speed(now.per_second),
+            tokens_per_second: speed(now.tokens_per_second),
+            text_bytes_per_second: speed(now.text_bytes_per_second),
+            seconds_left: now.seconds_left,
         }
     }
 }

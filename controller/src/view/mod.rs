@@ -1,5 +1,6 @@
 //! What people see of the world.
 
+mod engine;
 mod job;
 mod stage;
 mod task;

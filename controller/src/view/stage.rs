@@ -4,7 +4,7 @@ use model::{AttemptId, Body, Job, Stage, TaskId, TaskState, Timestamp};
 use planner::{World, phase};
 use proto::v1;
 
-use super::{Detail, task};
+use super::{Detail, engine, task};
 use crate::assignment::kind_name;
 use crate::sessions::Progress;
 
@@ -78,22 +78,18 @@ fn tasks(world: &World, progress: &Progress, job: &Job, stage: &Stage) -> Vec<v1
 
 /// Progress of the stage: engines' work is added up, the trainer's word is the newest.
 fn totals(progress: &Progress, job: &Job, stage: &Stage) -> (Option<v1::EngineProgress>, Option<v1::TrainProgress>) {
-    let mut sum: Option<v1::EngineProgress> = None;
+    let mut words = vec![engine::Word::default(); stage.tasks.len()];
     let mut train: Option<v1::TrainProgress> = None;
-    for (index, task) in (0..).zip(&stage.tasks) {
+    for ((index, task), word) in (0..).zip(&stage.tasks).zip(&mut words) {
+        word.closing = task.closing;
         let Some(number) = task::newest(task) else { continue };
         let id = AttemptId { task: TaskId { job: job.id.clone(), stage: stage.name.clone(), index }, number };
         let (engine, trains) = task::progress(progress, task, &id);
-        if let Some(engine) = engine {
-            let sum = sum.get_or_insert_default();
-            sum.done += engine.done;
-            sum.total += engine.total;
-            sum.tokens += engine.tokens;
-            sum.unit = engine.unit;
-        }
+        word.active = task::active(&task.state).is_some();
+        word.progress = engine;
         if let Some(trains) = trains.filter(|new| train.is_none_or(|known| known.iteration < new.iteration)) {
             train = Some(trains);
         }
     }
-    (sum, train)
+    (engine::sum(&words), train)
 }

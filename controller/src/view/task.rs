@@ -7,6 +7,7 @@ use model::{
 use planner::{World, phase};
 use proto::v1;
 
+use super::engine;
 use crate::sessions::Progress;
 
 /// The task at `position` of `stage`.
@@ -51,14 +52,9 @@ pub(super) fn progress(
         None => task.history.iter().filter(|past| past.number == id.number).flat_map(|past| &past.nodes).collect(),
     };
     let latest = from.of(id, nodes);
-    let mut engine: Option<v1::EngineProgress> = None;
-    for word in latest.values().filter_map(|word| word.engine.clone()) {
-        let sum = engine.get_or_insert_default();
-        sum.done += word.done;
-        sum.total += word.total;
-        sum.tokens += word.tokens;
-        sum.unit = word.unit;
-    }
+    let words = latest.values().filter_map(|word| word.engine.clone());
+    let words = words.map(|word| engine::Word { progress: Some(word), active: now.is_some(), closing: false });
+    let engine = engine::sum(&words.collect::<Vec<_>>());
     let train = latest.values().filter_map(|word| word.train).max_by_key(|train| train.iteration);
     (engine, train)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use proto::v1;
 
-use super::lines::{Lines, training, working};
+use super::lines::{Lines, left, training, working};
 use crate::text::one_line;
 
 /// Bars of a job's stages on stderr.
@@ -67,11 +67,13 @@ fn style(template: &str) -> ProgressStyle {
 fn advance(bar: &ProgressBar, stage: &v1::StageView) {
     let (done, total, message) = match (&stage.train, &stage.progress) {
         (Some(train), _) => (train.iteration, train.iterations, training(train)),
-        (None, Some(engine)) => (engine.done, engine.total, working(engine)),
+        (None, Some(engine)) => (engine.done, engine.total, format!("{}{}", working(engine), left(engine))),
         (None, None) => (0, 0, one_line(&stage.reason)),
     };
     if total > 0 && bar.length() != Some(total) {
-        bar.set_style(style("{prefix} [{bar:24}] {msg}, {eta} left"));
+        // The controller's estimate knows of tasks that have yet to begin.
+        let told = stage.train.is_none();
+        bar.set_style(style(if told { "{prefix} [{bar:24}] {msg}" } else { "{prefix} [{bar:24}] {msg}, {eta} left" }));
         bar.set_length(total);
     }
     bar.set_position(done);

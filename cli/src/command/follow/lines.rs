@@ -80,7 +80,7 @@ impl Said {
         let engine = stage.progress.as_ref().filter(|_| stage.phase == "running")?;
         if due && engine.done != self.done {
             (self.done, self.at_ms) = (engine.done, now_ms);
-            return Some(working(engine));
+            return Some(format!("{}{}", working(engine), left(engine)));
         }
         None
     }
@@ -153,7 +153,31 @@ pub(crate) fn working(engine: &v1::EngineProgress) -> String {
     if engine.tokens > 0 {
         text.push_str(&format!(", {} tokens", count(engine.tokens)));
     }
+    let mut speeds = Vec::new();
+    if engine.per_second > 0.0 {
+        speeds.push(format!("{}{unit}/s", amount(whole(engine.per_second))));
+    }
+    if engine.tokens_per_second > 0.0 {
+        speeds.push(format!("{} tokens/s", count(whole(engine.tokens_per_second))));
+    }
+    if engine.text_bytes_per_second > 0.0 {
+        speeds.push(format!("{} of text/s", bytes(whole(engine.text_bytes_per_second))));
+    }
+    if !speeds.is_empty() {
+        text.push_str(&format!(" ({})", speeds.join(", ")));
+    }
     text
+}
+
+/// `, 2 m 5 s left`, where that is known and not over.
+pub(crate) fn left(engine: &v1::EngineProgress) -> String {
+    let seconds = engine.seconds_left.filter(|seconds| *seconds > 0);
+    seconds.map(|seconds| format!(", {} left", duration(seconds.saturating_mul(1000)))).unwrap_or_default()
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rounded rate, which saturates")]
+fn whole(rate: f64) -> u64 {
+    rate.round() as u64
 }
 
 #[cfg(test)]
@@ -229,15 +253,27 @@ mod tests {
     #[test]
     fn engines_are_heard_every_ten_seconds_if_they_move() {
         let mut lines = Lines::default();
-        let progress = |done| Some(v1::EngineProgress { done, total: 4096, unit: "bytes".into(), tokens: 0 });
+        let progress =
+            |done| Some(v1::EngineProgress { done, total: 4096, unit: "bytes".into(), ..Default::default() });
         let mut at =
             |done, now| lines.of(&job(vec![v1::StageView { progress: progress(done), ..stage("c", "running") }]), now);
         assert_eq!(at(1024, 0), ["c: started"]);
         assert_eq!(at(2048, 9_999), [""; 0]);
         assert_eq!(at(2048, 10_000), ["c: 50 %, 2.00 KiB of 4.00 KiB"]);
         assert_eq!(at(2048, 30_000), [""; 0]);
-        let rows = v1::EngineProgress { done: 1, total: 2, unit: "rows".into(), tokens: 1500 };
+        let rows = v1::EngineProgress { done: 1, total: 2, unit: "rows".into(), tokens: 1500, ..Default::default() };
         assert_eq!(working(&rows), "50 %, 1 of 2 rows, 1.50 k tokens");
+        let fast = v1::EngineProgress {
+            per_second: 1234.0,
+            tokens_per_second: 5e6,
+            text_bytes_per_second: 3.0 * 1024.0 * 1024.0,
+            seconds_left: Some(125),
+            ..rows
+        };
+        let said = "50 %, 1 of 2 rows, 1.50 k tokens (1.23 k rows/s, 5.00 M tokens/s, 3.00 MiB of text/s)";
+        assert_eq!([working(&fast), left(&fast)], [said, ", 2 m 5 s left"]);
+        let bytes = v1::EngineProgress { done: 1024, unit: "bytes".into(), per_second: 2048.0, ..Default::default() };
+        assert_eq!([working(&bytes), left(&bytes)], ["1.00 KiB (2.00 KiB/s)", ""]);
     }
 
     #[test]

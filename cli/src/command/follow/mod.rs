@@ -15,7 +15,7 @@ use crate::command::events;
 use crate::failure::Failure;
 use crate::output::{is_watched, say};
 
-pub(crate) use lines::{remaining, training, working};
+pub(crate) use lines::{left, remaining, training, working};
 
 use bars::Bars;
 use lines::Lines;
