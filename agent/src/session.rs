@@ -80,7 +80,7 @@ pub struct Session {
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
 enum Ended {
-    #[error("the controller ended it: {}", .0.message())]
+    #[error("the controller ended it: {}", whole(.0))]
     Status(#[from] Status),
     #[error("the controller closed it")]
     Closed,
@@ -88,6 +88,21 @@ enum Ended {
     Silent,
     #[error("{0}")]
     Fenced(#[from] FenceError),
+}
+
+/// What a status says, down to what the operating system said.
+fn whole(status: &Status) -> String {
+    let mut text = status.message().to_owned();
+    let mut source = std::error::Error::source(status);
+    while let Some(error) = source {
+        let said = error.to_string();
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        source = error.source();
+    }
+    text
 }
 
 /// One connected stream.

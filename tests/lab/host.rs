@@ -202,6 +202,8 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
+        // First: what TCP still has to say keeps a network alive, and with it this address.
+        let _ = Command::new("ip").args(["link", "del", &self.cable]).output();
         let left = self.processes();
         left.iter().for_each(Process::kill9);
         // It may have been killed with the others.

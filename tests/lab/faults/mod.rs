@@ -6,6 +6,7 @@ mod etcd;
 mod leaders;
 mod links;
 mod nodes;
+mod pipelines;
 mod ranks;
 mod restarts;
 mod stores;
@@ -40,4 +41,6 @@ pub(crate) const ALL: &[Fault] = &[
     Fault { name: "link_narrow", cheap: false, etcd: false, run: links::narrow },
     Fault { name: "link_lossy", cheap: false, etcd: false, run: links::lossy },
     Fault { name: "link_far", cheap: false, etcd: false, run: links::far },
+    Fault { name: "pipeline_control_plane", cheap: false, etcd: true, run: pipelines::control_plane },
+    Fault { name: "pipeline_hosts", cheap: false, etcd: true, run: pipelines::hosts },
 ];
