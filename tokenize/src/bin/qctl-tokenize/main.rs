@@ -4,7 +4,6 @@
 //! 1 failed, 2 wrong usage.
 
 mod bench;
-mod corpus;
 mod describe;
 mod flags;
 mod job;

@@ -1,5 +1,7 @@
 //! `bench`: the engine end to end against its encoder alone, side by side.
 
+mod corpus;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -10,7 +12,6 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tokenize::{Backend, Encoder, Options, Source, Tokenizer, run as encode};
 
-use crate::corpus;
 use crate::flags::BenchFlags;
 use crate::report::{Failure, Report, as_f64};
 
