@@ -87,6 +87,11 @@ impl Process {
         self.send(Signal::STOP);
     }
 
+    /// SIGCONT, if this very process still lives.
+    pub fn go_on(&self) {
+        self.send(Signal::CONT);
+    }
+
     fn send(&self, signal: Signal) {
         let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw).unwrap();
         if self.lives() {

@@ -5,7 +5,7 @@
 //! Neither is proof that the work is lost, so without the user's word there is
 //! a warning and no more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -15,9 +15,14 @@ use crate::shim::proc;
 /// Variable of a job's environment: after so many seconds a rank that does not move has failed.
 pub const VARIABLE: &str = "QCTL_HANG_AFTER";
 /// How long a rank may be stopped before there is a warning.
-const STOPPED: Duration = Duration::from_secs(60);
-/// How long logs may be silent before there is a warning; at least, and at least so many of the longest pauses so far.
-const SILENT: (Duration, u32) = (Duration::from_secs(600), 10);
+const STOPPED: Duration = Duration::from_secs(30);
+/// How long logs may be silent before there is a warning, where the steps are known: so many of them, and so long
+/// beyond; and so many of the longest pauses so far, which were saves and evaluations.
+const SILENT: (u32, Duration, u32) = (5, Duration::from_secs(30), 2);
+/// The same where they are not: at least so long, and at least so many of the longest pauses.
+const SILENT_UNKNOWN: (Duration, u32) = (Duration::from_secs(600), 10);
+/// Steps by which the next ones are judged: at least, and at most.
+const STEPS: (usize, usize) = (5, 33);
 
 /// What a seat's ranks look like at one moment.
 #[derive(Clone, Copy, Debug)]
@@ -62,13 +67,16 @@ pub struct Hang {
     life: u64,
     moved: Option<Instant>,
     longest: Duration,
+    stepped: Option<(Instant, u64)>,
+    steps: VecDeque<Duration>,
 }
 
 impl Hang {
     /// Has seen nothing; acts after `limit`, or only warns.
     #[must_use]
     pub fn new(limit: Option<Duration>) -> Self {
-        Self { limit, stopped: BTreeMap::new(), life: 0, moved: None, longest: Duration::ZERO }
+        let (stopped, steps) = (BTreeMap::new(), VecDeque::new());
+        Self { limit, stopped, life: 0, moved: None, longest: Duration::ZERO, stepped: None, steps }
     }
 
     /// Judges one more look.
@@ -77,6 +85,7 @@ impl Hang {
         for rank in look.stopped {
             self.stopped.entry(*rank).or_insert(look.now);
         }
+        self.step(look);
         let life = look.iteration + look.written;
         let moved = *self.moved.get_or_insert(look.now);
         let silent = look.now.duration_since(moved);
@@ -95,7 +104,7 @@ impl Hang {
             });
         }
         // Who sees a stopped rank knows more, so it is given half as long again.
-        let allowed = self.limit.map_or(SILENT.0.max(self.longest * SILENT.1), |limit| limit * 3 / 2);
+        let allowed = self.limit.map_or_else(|| self.silence(), |limit| limit * 3 / 2);
         if look.iteration > 0 && life == self.life && look.now.duration_since(self.moved.unwrap_or(look.now)) >= allowed
         {
             return self.verdict(Standstill {
@@ -105,6 +114,33 @@ impl Hang {
             });
         }
         Verdict::Moves
+    }
+
+    /// Learns how long an iteration takes.
+    fn step(&mut self, look: Look<'_>) {
+        let Some((since, last)) = self.stepped else {
+            self.stepped = (look.iteration > 0).then_some((look.now, look.iteration));
+            return;
+        };
+        if look.iteration <= last {
+            return;
+        }
+        let count = u32::try_from(look.iteration - last).unwrap_or(u32::MAX);
+        self.steps.push_back(look.now.duration_since(since) / count);
+        if self.steps.len() > STEPS.1 {
+            self.steps.pop_front();
+        }
+        self.stepped = Some((look.now, look.iteration));
+    }
+
+    /// How long logs may be silent before there is a doubt.
+    fn silence(&self) -> Duration {
+        let mut steps: Vec<Duration> = self.steps.iter().copied().collect();
+        if steps.len() < STEPS.0 {
+            return SILENT_UNKNOWN.0.max(self.longest * SILENT_UNKNOWN.1);
+        }
+        steps.sort_unstable();
+        (steps[steps.len() / 2] * SILENT.0 + SILENT.1).max(self.longest * SILENT.2)
     }
 
     fn verdict(&self, standstill: Standstill) -> Verdict {
@@ -182,10 +218,24 @@ mod tests {
     fn without_the_users_word_there_is_a_doubt_and_no_more() {
         let stopped: Vec<(&[u32], u64, u64)> = (0..62).map(|_| (&[1][..], 0, 0)).collect();
         let verdicts = verdicts(None, &stopped);
-        assert_eq!(first(&verdicts), Some((60, Some(1))));
+        assert_eq!(first(&verdicts), Some((30, Some(1))));
         assert!(verdicts.iter().all(|verdict| !matches!(verdict, Verdict::Hangs(_))));
         let slow: Vec<(&[u32], u64, u64)> = (0..1500).map(|second| (&[][..], 1 + second / 200, 0)).collect();
         assert_eq!(first(&super::tests::verdicts(None, &slow)), None);
+    }
+
+    #[test]
+    fn five_steps_and_half_a_minute_without_a_line_are_a_doubt_once_the_steps_are_known() {
+        let trains = |steps: u64| (0..=steps * 2).map(|second| (&[][..], 1 + second / 2, 0));
+        let then = |steps: u64, silent: u64| trains(steps).chain((0..silent).map(move |_| (&[][..], 1 + steps, 0)));
+        let known: Vec<(&[u32], u64, u64)> = then(20, 45).collect();
+        assert_eq!(first(&verdicts(None, &known)), Some((40 + 40, None)), "five steps of 2 s, and 30 s");
+        let unknown: Vec<(&[u32], u64, u64)> = then(3, 300).collect();
+        assert_eq!(first(&verdicts(None, &unknown)), None, "three steps tell nothing");
+        // A save of 39 s that was borne: the next one is expected.
+        let saves = then(20, 39).chain((0..=10).map(|second| (&[][..], 22 + second / 2, 0)));
+        let saves: Vec<(&[u32], u64, u64)> = saves.chain((0..70).map(|_| (&[][..], 27, 0))).collect();
+        assert_eq!(first(&verdicts(None, &saves)), None);
     }
 
     #[test]

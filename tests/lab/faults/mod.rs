@@ -20,6 +20,7 @@ pub(crate) const ALL: &[Fault] = &[
     Fault { name: "rank_leaves", cheap: true, etcd: false, run: ranks::leaves },
     Fault { name: "rank_leaves_early", cheap: false, etcd: false, run: ranks::leaves_early },
     Fault { name: "rank_hangs", cheap: false, etcd: false, run: ranks::hangs },
+    Fault { name: "rank_hangs_unasked", cheap: false, etcd: false, run: ranks::hangs_unasked },
     Fault { name: "leader_killed", cheap: true, etcd: true, run: leaders::killed },
     Fault { name: "node_cut_off", cheap: false, etcd: false, run: nodes::cut_off },
     Fault { name: "node_killed", cheap: false, etcd: false, run: nodes::killed },

@@ -87,6 +87,27 @@ pub(crate) fn hangs(turn: &mut Turn) {
     assert_eq!(site.lab.wait(&training.job, LONG), 3);
 }
 
+/// The same without the user's word: it is told who stands still, and nothing is stopped.
+pub(crate) fn hangs_unasked(turn: &mut Turn) {
+    let site = Site::alone(2);
+    let training = Training::start(&site, turn, "waits", &["--collective-timeout", "3000"]);
+    let victim = turn.one(&training.ranks);
+    turn.note(format!("rank {}", victim.rank().unwrap()));
+    let node = host_of(&site, &victim);
+    victim.stop();
+    let begun = Instant::now();
+    let told = until("a warning names the rank", LONG, || {
+        let events = site.lab.events(&training.job).into_iter();
+        let told: Vec<_> = events.filter(|event| event.message.contains("has been stopped for")).collect();
+        told.first().cloned()
+    });
+    turn.measured("warned with steps of 0.1 s", begun.elapsed(), Duration::from_secs(34));
+    assert!(told.message.contains(&format!("rank {}", victim.rank().unwrap())) && told.node == node, "{told:?}");
+    assert!(training.ranks.iter().all(Process::lives), "and nothing is stopped");
+    victim.go_on();
+    training.did_not_notice(&site);
+}
+
 /// The event names the victim, its node and its cause, all others stop; returns the proof.
 fn told_and_over(
     site: &Site,
