@@ -40,7 +40,7 @@ pub struct Flags {
     #[arg(long, env = "QCTL_SLOTS", value_name = "N")]
     pub slots: Option<u32>,
     /// One-use token to get a certificate with.
-    #[arg(long, env = "QCTL_JOIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    #[arg(long, alias = "token", env = "QCTL_JOIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub join_token: Option<String>,
     /// Digest of the cluster's CA, to know the controller by when joining.
     #[arg(long, env = "QCTL_CA_DIGEST", value_name = "DIGEST")]
@@ -242,6 +242,32 @@ fn groups(written: &[Vec<u32>], slots: u32) -> Result<Vec<u32>, ConfigError> {
     if written.is_empty() || once && whole { Ok(of.into_values().collect()) } else { Err(wrong()) }
 }
 
+impl Config {
+    /// What `qctl-agent join` needs; the rest is said when it runs.
+    ///
+    /// # Errors
+    ///
+    /// As [`Flags::check`].
+    pub fn joining(mut flags: Flags) -> Result<Self, ConfigError> {
+        let file = flags.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        if file.state_dir.is_none() {
+            flags.state_dir = flags.state_dir.or_else(|| Some(PathBuf::from("/")));
+        }
+        if file.address.is_none() {
+            flags.address = flags.address.or_else(|| Some(String::new()));
+        }
+        if file.slots.is_none() {
+            flags.slots = flags.slots.or(Some(0));
+        }
+        // As people write it: host:port.
+        if let Some(controller) = flags.controller.as_mut() {
+            let full = |one: &str| if one.contains("://") { one.to_owned() } else { format!("https://{one}") };
+            *controller = controller.split(',').map(|one| full(one.trim())).collect::<Vec<_>>().join(",");
+        }
+        flags.check()
+    }
+}
+
 fn read(path: &Path) -> Result<InFile, ConfigError> {
     let text = std::fs::read_to_string(path).map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
     toml::from_str(&text).map_err(|source| ConfigError::Toml { path: path.to_owned(), source })
@@ -297,6 +323,14 @@ mod tests {
         assert_eq!(Flags::default().check().unwrap_err().to_string(), "--state-dir is not given");
         let device = Flags { device: Some("gpu".into()), ..Flags::default() };
         assert_eq!(device.check().unwrap_err().to_string(), "device `gpu` is not known; it is `ascend` or `cpu`");
+        let door = |given: &str| Flags {
+            node: Some("n1".into()),
+            controller: Some(given.into()),
+            pki: Some("/p".into()),
+            ..Flags::default()
+        };
+        let joining = Config::joining(door("c:1, https://d:2")).unwrap();
+        assert_eq!(joining.controller, "https://c:1,https://d:2");
         let half = Flags { join_token: Some("t".into()), ..Flags::default() };
         assert!(matches!(half.check(), Err(ConfigError::HalfJoin)));
     }

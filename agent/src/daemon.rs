@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use runtime::Tasks;
 use runtime::channel::ChannelError;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
@@ -17,6 +18,7 @@ use crate::join::{self, JoinError};
 use crate::launch::ports;
 use crate::probe::Probe;
 use crate::push::{self, Logs};
+use crate::renew::Renewal;
 use crate::seats::Seats;
 use crate::session::{Introduction, Session};
 use crate::spool::{Spool, SpoolError};
@@ -73,16 +75,31 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), Error> {
     std::fs::create_dir_all(&config.state_dir).map_err(state)?;
     let _lock = lock(&config.state_dir).map_err(state)?.ok_or_else(|| Error::InUse(config.state_dir.clone()))?;
     let identity = join::identity(&config).await?;
-    let channel = runtime::channel(&config.controller, &identity)?;
-    serve(&config, channel, stop).await
+    let (channels, channel) = watch::channel(runtime::channel(&config.controller, &identity)?);
+    let (controller, pki) = (config.controller.clone(), config.pki.clone());
+    let tasks = Tasks::under(&stop);
+    tasks.spawn("renewal", Renewal { controller, pki, identity, channels }.run(tasks.stop_token()));
+    let served = serve(&config, channel, stop).await;
+    tasks.shutdown(GRACE).await;
+    served
 }
 
-/// Runs the agent over a given channel until `stop`.
+/// Gets the node's certificate, unless it is there.
+///
+/// # Errors
+///
+/// [`Error::Join`] if there is none in the end.
+pub async fn join(config: &Config) -> Result<(), Error> {
+    join::identity(config).await?;
+    Ok(())
+}
+
+/// Runs the agent over given channels, of which the newest counts, until `stop`.
 ///
 /// # Errors
 ///
 /// [`Error`] if it cannot begin.
-pub async fn serve(config: &Config, channel: Channel, stop: CancellationToken) -> Result<(), Error> {
+pub async fn serve(config: &Config, channel: watch::Receiver<Channel>, stop: CancellationToken) -> Result<(), Error> {
     let state = |source| Error::State { path: config.state_dir.clone(), source };
     let (spool, writer) = Spool::open(&config.state_dir.join("spool"))?;
     let fence = Fence::open(&config.state_dir.join("epoch.json")).map_err(state)?;

@@ -17,6 +17,7 @@ pub mod preflight;
 pub mod probe;
 pub mod push;
 pub mod refusal;
+pub mod renew;
 pub mod seat;
 pub mod seats;
 pub mod session;

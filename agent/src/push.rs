@@ -15,7 +15,7 @@ use std::time::Duration;
 use proto::v1::agents_client::AgentsClient;
 use proto::v1::{LogChunk, LogEnd, LogEnds, LogHeld};
 use runtime::backoff::Backoff;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -246,14 +246,15 @@ fn file_length(path: &Path) -> u64 {
 }
 
 /// Pushes until `stop`, over connections that come and go.
-pub async fn run(logs: Logs, channel: Channel, stop: CancellationToken) {
+pub async fn run(logs: Logs, channels: watch::Receiver<Channel>, stop: CancellationToken) {
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
     loop {
         logs.restart();
+        let channel = channels.borrow().clone();
         let ended = tokio::select! {
             biased; // stop wins: what is not pushed is pushed in the next life
             () = stop.cancelled() => return,
-            ended = stream(&logs, channel.clone(), &mut backoff) => ended,
+            ended = stream(&logs, channel, &mut backoff) => ended,
         };
         if let Err(status) = ended {
             tracing::debug!(%status, "the log stream ended");

@@ -82,6 +82,8 @@ pub struct Session {
 enum Ended {
     #[error("the controller ended it: {}", whole(.0))]
     Status(#[from] Status),
+    #[error("the node has a new certificate")]
+    Renewed,
     #[error("the controller closed it")]
     Closed,
     #[error("the controller was silent for too long")]
@@ -129,15 +131,17 @@ impl Session {
     }
 
     /// Dials again and again until `stop`.
-    pub async fn run(mut self, channel: Channel, stop: CancellationToken) {
+    pub async fn run(mut self, mut channels: watch::Receiver<Channel>, stop: CancellationToken) {
         let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10));
         loop {
             let ended = tokio::select! {
                 biased; // stop wins: ranks outlive the session
                 () = stop.cancelled() => return,
-                ended = self.once(channel.clone(), &mut backoff) => ended,
+                ended = self.once(&mut channels, &mut backoff) => ended,
             };
-            if let Err(reason) = ended {
+            if let Err(Ended::Renewed) = ended {
+                tracing::info!("the session begins anew, with the new certificate");
+            } else if let Err(reason) = ended {
                 tracing::warn!(%reason, "no session with the controller; trying again");
             }
             tokio::select! {
@@ -147,7 +151,8 @@ impl Session {
         }
     }
 
-    async fn once(&mut self, channel: Channel, backoff: &mut Backoff) -> Result<(), Ended> {
+    async fn once(&mut self, channels: &mut watch::Receiver<Channel>, backoff: &mut Backoff) -> Result<(), Ended> {
+        let channel = channels.borrow_and_update().clone();
         let (out, queue) = mpsc::channel(QUEUE);
         let newest = self.host.spool.newest();
         let hello = AgentMessage { kind: Some(Kind::Hello(self.hello())) };
@@ -165,7 +170,10 @@ impl Session {
         backoff.reset();
         tracing::info!(epoch = %self.fence.highest(), "in session with the controller");
         let pause = u64::from(welcome.beat_interval_ms.clamp(100, 60_000));
-        self.talk(&mut line, Duration::from_millis(pause)).await
+        tokio::select! {
+            ended = self.talk(&mut line, Duration::from_millis(pause)) => ended,
+            Ok(()) = channels.changed() => Err(Ended::Renewed),
+        }
     }
 
     async fn talk(&mut self, line: &mut Line, pause: Duration) -> Result<(), Ended> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use agent::config::{Config, Flags};
 use agent::join::{JoinError, identity};
 use proto::v1::cluster_server::{Cluster, ClusterServer};
-use proto::v1::{AuditReply, AuditRequest, JoinReply, JoinRequest, StatusReply, StatusRequest};
+use proto::v1::{self, JoinReply, JoinRequest, RenewReply, RenewRequest, StatusReply, StatusRequest};
 use runtime::Tasks;
 use runtime::pki::Authority;
 use runtime::tls::{ClientAuth, Role, server_tls};
@@ -16,14 +16,14 @@ use tonic::{Request, Response, Status};
 
 struct Door(Authority);
 
+fn nothing() -> Status {
+    Status::unimplemented("not here")
+}
+
 #[tonic::async_trait]
 impl Cluster for Door {
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusReply>, Status> {
-        Err(Status::unimplemented("not here"))
-    }
-
-    async fn audit(&self, _: Request<AuditRequest>) -> Result<Response<AuditReply>, Status> {
-        Err(Status::unimplemented("not here"))
+        Err(nothing())
     }
 
     async fn join(&self, request: Request<JoinRequest>) -> Result<Response<JoinReply>, Status> {
@@ -32,7 +32,34 @@ impl Cluster for Door {
             return Err(Status::permission_denied("the token is not known"));
         }
         let certificate = self.0.sign_csr(&request.csr, Role::Agent, &request.node, 1).unwrap();
-        Ok(Response::new(JoinReply { certificate, ca: "of no interest".into() }))
+        Ok(Response::new(JoinReply { certificate, ca: "of no interest".into(), ..JoinReply::default() }))
+    }
+
+    async fn renew(&self, _: Request<RenewRequest>) -> Result<Response<RenewReply>, Status> {
+        Err(nothing())
+    }
+
+    async fn audit(&self, _: Request<v1::AuditRequest>) -> Result<Response<v1::AuditReply>, Status> {
+        Err(nothing())
+    }
+
+    async fn create_token(&self, _: Request<v1::CreateTokenRequest>) -> Result<Response<v1::CreateTokenReply>, Status> {
+        Err(nothing())
+    }
+
+    async fn list_tokens(&self, _: Request<v1::ListTokensRequest>) -> Result<Response<v1::ListTokensReply>, Status> {
+        Err(nothing())
+    }
+
+    async fn list_certificates(
+        &self,
+        _: Request<v1::ListCertificatesRequest>,
+    ) -> Result<Response<v1::ListCertificatesReply>, Status> {
+        Err(nothing())
+    }
+
+    async fn revoke(&self, _: Request<v1::RevokeRequest>) -> Result<Response<v1::RevokeReply>, Status> {
+        Err(nothing())
     }
 }
 

@@ -6,9 +6,10 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use crate::command::{
-    AuditArgs, CancelArgs, CkptArgs, CompletionArgs, CordonArgs, DatasetArgs, DescribeArgs, DoctorArgs, DrainArgs,
-    EngineArgs, EventsArgs, FollowArgs, JobArgs, LoginArgs, LogsArgs, ManArgs, NodeCommand, NodesArgs, PlanArgs,
-    PsArgs, RestartArgs, RunArgs, SubmitArgs, TopArgs, UncordonArgs, VersionArgs, WaitArgs,
+    AuditArgs, CancelArgs, CertsArgs, CkptArgs, CompletionArgs, CordonArgs, DatasetArgs, DescribeArgs, DoctorArgs,
+    DrainArgs, EngineArgs, EventsArgs, FollowArgs, JobArgs, LoginArgs, LogsArgs, ManArgs, NodeCommand, NodesArgs,
+    PkiArgs, PlanArgs, PsArgs, RestartArgs, RevokeArgs, RunArgs, SubmitArgs, TokenArgs, TopArgs, UncordonArgs,
+    VersionArgs, WaitArgs,
 };
 use crate::dev::{DevArgs, SessionArgs};
 use crate::{output, text};
@@ -80,6 +81,14 @@ pub(crate) enum Command {
     Node(NodeCommand),
     /// Remembers which controller to speak to, and as whom
     Login(LoginArgs),
+    /// Tokens that nodes and users get in with
+    Token(TokenArgs),
+    /// Lists who was let in
+    Certs(CertsArgs),
+    /// Takes certificates and tokens back
+    Revoke(RevokeArgs),
+    /// Makes the certificates of a new cluster
+    Pki(PkiArgs),
     /// Lists what was changed and what was refused, by whom
     Audit(AuditArgs),
     /// Checks this installation, the controller, its agents, and what a file asks for

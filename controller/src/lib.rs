@@ -15,9 +15,9 @@ mod lines;
 pub mod lock;
 pub mod logs;
 pub mod memory;
+mod renewal;
 pub mod server;
 pub mod sessions;
 #[cfg(test)]
 mod testing;
-pub mod tokens;
 mod view;

@@ -16,13 +16,16 @@ use proto::v1::nodes_server::NodesServer;
 use runtime::Tasks;
 use runtime::clock::now_ms;
 use runtime::pki::Authority;
-use runtime::tls::{ClientAuth, Identity, server_tls};
+use runtime::shown::{Shown, ShownError};
+use runtime::tls::{Identity, install_provider};
 use store::Store;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::{Router, TcpIncoming};
+use tonic::transport::server::Router;
 use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::server::HealthReporter;
 use tower::layer::util::Stack;
@@ -36,15 +39,22 @@ use crate::audit::Audit;
 use crate::changes::Changes;
 use crate::compile::Compiler;
 use crate::driver::{self, Driver, Handle};
-use crate::lines::Lines;
+use crate::lines::{Accepting, Lines};
 use crate::logs::Logs;
 use crate::memory::Memory;
+use crate::renewal::Renewal;
 use crate::sessions::{Errands, Progress, Registry, Sessions, Surveys};
 
 /// Largest message that is taken, in bytes.
 const MESSAGE: usize = 4 << 20;
 /// Streams of one connection.
-const STREAMS: u32 = 1024;
+const STREAMS: u32 = 256;
+/// Longest list of headers of a call, in bytes.
+const HEADERS: u32 = 16 << 10;
+/// Connections that may wait to be served.
+const WAITING: usize = 64;
+/// How often certificates that have run out are looked for.
+const EXPIRY: Duration = Duration::from_secs(15);
 /// How often files of forgotten jobs are looked for.
 const SWEEP: Duration = Duration::from_secs(3600);
 
@@ -55,6 +65,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// Who this controller is.
     pub identity: Identity,
+    /// Where that identity lies, if it is renewed from there.
+    pub identity_dir: Option<PathBuf>,
     /// Signs agents that join.
     pub authority: Option<Authority>,
     /// How the driver batches and leads.
@@ -107,6 +119,9 @@ pub enum Error {
     /// The driver could not start, or ended by itself.
     #[error("the driver stopped")]
     Driver(#[source] driver::Error),
+    /// The controller's identity cannot be used.
+    #[error("the controller's identity cannot be used")]
+    Identity(#[source] ShownError),
     /// The services could not be set up, or ended by themselves.
     #[error("the services stopped")]
     Serve(#[source] tonic::transport::Error),
@@ -118,6 +133,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Driver(error) => error.hint(),
+            Self::Identity(_) => Some("make it anew: qctl-controller init --help".to_owned()),
             Self::Listen { .. } | Self::Serve(_) => None,
         }
     }
@@ -153,11 +169,23 @@ impl Controller {
         streams.spawn("sweep", sweep(logs.clone(), handle.clone(), streams.clone()));
         let (auditing, (audit, writer)) = (Tasks::new(), Audit::open(&config.state_dir.join("audit")));
         auditing.spawn("audit", writer.run(auditing.stop_token()));
-        let rim = Rim { driver: handle.clone(), agents, changes, logs, streams: streams.clone(), audit };
+        let rim = Rim { driver: handle.clone(), agents, changes, logs, streams: streams.clone(), audit: audit.clone() };
         let (health, healthy) = tonic_health::server::health_reporter();
-        let router = rim.router(config, healthy).map_err(Error::Serve)?;
-        let lines = Lines::default();
-        let incoming = lines.incoming(TcpIncoming::from(listener).with_nodelay(Some(true)));
+        install_provider();
+        let shown = Shown::new(&config.identity).map_err(Error::Identity)?;
+        let tls = shown.server(&config.identity.ca).map_err(Error::Identity)?;
+        let (config_dir, authority) = (config.identity_dir.clone(), config.authority.map(Arc::new));
+        let config = Config { authority: None, ..config };
+        let router = rim.router(config, authority.clone(), healthy);
+        let (lines, (out, accepted)) = (Lines::default(), mpsc::channel(WAITING));
+        let accepting = Accepting { listener, tls, lines: lines.clone(), audit, tasks: serving.clone(), out };
+        if let Some(dir) = config_dir {
+            let renewal = Renewal { dir, authority, shown };
+            serving.spawn("renewal", renewal.run(serving.stop_token()));
+        }
+        serving.spawn("accept", accepting.run(serving.stop_token()));
+        let incoming = ReceiverStream::new(accepted);
+        streams.spawn("expiry", expiry(handle.clone(), lines.clone(), streams.stop_token()));
         streams.spawn("standing", standing(handle.clone(), health, lines, streams.stop_token()));
         let stopped = serving.stop_token().cancelled_owned();
         let serves = serving.spawn("serve", router.serve_with_incoming_shutdown(incoming, stopped));
@@ -219,7 +247,7 @@ struct Rim {
 type Gated = Router<Stack<GateLayer, tower::layer::util::Identity>>;
 
 impl Rim {
-    fn router(self, config: Config, healthy: HealthServer<impl Health>) -> Result<Gated, tonic::transport::Error> {
+    fn router(self, config: Config, authority: Option<Arc<Authority>>, healthy: HealthServer<impl Health>) -> Gated {
         let progress = Arc::new(Progress::default());
         let surveys = Surveys::new(self.agents.clone());
         let errands = Errands::new(self.agents.clone());
@@ -243,8 +271,7 @@ impl Rim {
         };
         let cluster = Cluster {
             driver: self.driver.clone(),
-            authority: config.authority.map(Arc::new),
-            state_dir: config.state_dir,
+            authority,
             started_ms: now_ms(),
             memory: config.memory,
             audit: self.audit.clone(),
@@ -253,13 +280,13 @@ impl Rim {
             .register_encoded_file_descriptor_set(proto::DESCRIPTOR)
             .build_v1();
         let mut server = Server::builder()
-            .tls_config(server_tls(&config.identity, ClientAuth::Optional))?
             .http2_keepalive_interval(Some(Duration::from_secs(5)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))
             .max_concurrent_streams(Some(STREAMS))
             .initial_stream_window_size(Some(4 << 20))
             .initial_connection_window_size(Some(8 << 20))
-            .layer(GateLayer { audit: self.audit });
+            .http2_max_header_list_size(Some(HEADERS))
+            .layer(GateLayer::new(self.driver.clone(), self.audit));
         let mut router = server
             .add_service(healthy)
             .add_service(AgentsServer::new(sessions).max_decoding_message_size(MESSAGE))
@@ -271,7 +298,21 @@ impl Rim {
             Ok(reflection) => router = router.add_service(reflection),
             Err(error) => tracing::warn!(%error, "the reflection service is off"),
         }
-        Ok(router)
+        router
+    }
+}
+
+/// Ends the connections of certificates that were taken back, at once, and of those that have run out.
+async fn expiry(driver: Handle, lines: Lines, stop: CancellationToken) {
+    let mut changes = driver.board().changes();
+    loop {
+        let seconds = i64::try_from(now_ms() / 1000).unwrap_or(i64::MAX);
+        lines.cut_holders(|peer| seconds > peer.valid.1 || driver.board().revoked(peer));
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(EXPIRY) => {}
+            changed = changes.changed() => if changed.is_err() { return },
+        }
     }
 }
 

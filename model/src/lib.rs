@@ -3,6 +3,7 @@
 //! Knows no serialisation format, no clock, no network: plain data whose
 //! invariants are checked where they are built.
 
+pub mod access;
 pub mod attempt;
 pub mod checkpoint;
 pub mod event;
@@ -16,6 +17,7 @@ pub mod retries;
 pub mod shape;
 pub mod stages;
 
+pub use access::{Certificate, Revocation, Token};
 pub use attempt::{
     Attempt, AttemptState, AttemptSummary, Cause, Drain, Failure, FileRecord, Outcome, Output, Seat, SeatEnd, SeatState,
 };

@@ -4,13 +4,17 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
 };
 
-use crate::tls::{Identity, Role, SERVER_NAME};
+use crate::tls::{Identity, Role, SERVER_NAME, addresses_of_pem, peer_of_pem};
+
+/// How long before it was made a certificate is good: for hosts whose clocks run behind.
+pub const SLACK: Duration = Duration::from_secs(3600);
 
 /// Why a certificate could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -102,10 +106,38 @@ impl Authority {
     ///
     /// [`PkiError`] if the name cannot stand in a certificate.
     pub fn issue(&self, role: Role, name: &str, addresses: &[IpAddr], days: u32) -> Result<Identity, PkiError> {
+        self.issue_for(role, name, addresses, lasting(days))
+    }
+
+    /// As [`Self::issue`], for a life of its own.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn issue_for(
+        &self,
+        role: Role,
+        name: &str,
+        addresses: &[IpAddr],
+        life: Duration,
+    ) -> Result<Identity, PkiError> {
         let key = KeyPair::generate()?;
-        let params = leaf(role, name, addresses, days)?;
+        let params = leaf(role, name, addresses, life)?;
         let cert = params.signed_by(&key, &self.issuer)?.pem();
         Ok(Identity { ca: self.cert.clone(), cert, key: key.serialize_pem() })
+    }
+
+    /// Makes a certificate like one that is there, for the same key, valid for `days` from now.
+    ///
+    /// # Errors
+    ///
+    /// [`PkiError`] if that one is none of this cluster's.
+    pub fn renew(&self, old: &Identity, days: u32) -> Result<Identity, PkiError> {
+        let peer = peer_of_pem(&old.cert).ok_or_else(|| PkiError::Name("a certificate without a name".to_owned()))?;
+        let params = leaf(peer.role, &peer.name, &addresses_of_pem(&old.cert), lasting(days))?;
+        let key = KeyPair::from_pem(&old.key)?;
+        let cert = params.signed_by(&key, &self.issuer)?.pem();
+        Ok(Identity { cert, ca: self.cert.clone(), key: old.key.clone() })
     }
 
     /// Signs the key of a request as `name`; nothing else of the request is used.
@@ -117,7 +149,7 @@ impl Authority {
     /// [`PkiError`] if the request is malformed.
     pub fn sign_csr(&self, csr_pem: &str, role: Role, name: &str, days: u32) -> Result<String, PkiError> {
         let request = CertificateSigningRequestParams::from_pem(csr_pem)?;
-        let params = leaf(role, name, &[], days)?;
+        let params = leaf(role, name, &[], lasting(days))?;
         Ok(params.signed_by(&request.public_key, &self.issuer)?.pem())
     }
 }
@@ -140,15 +172,50 @@ pub fn new_key_and_csr(name: &str) -> Result<(String, String), PkiError> {
     Ok((key.serialize_pem(), params.serialize_request(&key)?.pem()?))
 }
 
+/// Makes a signing request of a key that is there; both PEM. Who it is for the signer says.
+///
+/// # Errors
+///
+/// [`PkiError`] if it is no key.
+pub fn csr_of(key_pem: &str) -> Result<String, PkiError> {
+    let key = KeyPair::from_pem(key_pem)?;
+    Ok(CertificateParams::default().serialize_request(&key)?.pem()?)
+}
+
+/// When a certificate (PEM) should be renewed: two thirds of its life after it was made; milliseconds since 1970.
+#[must_use]
+pub fn renewal_due(cert_pem: &str) -> Option<u64> {
+    let made = i64::try_from(SLACK.as_secs()).ok()? + peer_of_pem(cert_pem)?.valid.0;
+    let ends = ends(cert_pem)?;
+    let made = u64::try_from(made).ok()?.saturating_mul(1000);
+    Some(ends.saturating_sub(ends.saturating_sub(made) / 3))
+}
+
+/// When a certificate (PEM) ends, in milliseconds since 1970.
+#[must_use]
+pub fn ends(cert_pem: &str) -> Option<u64> {
+    u64::try_from(peer_of_pem(cert_pem)?.valid.1).ok().map(|seconds| seconds.saturating_mul(1000))
+}
+
 fn named(common: &str) -> DistinguishedName {
     let mut name = DistinguishedName::new();
     name.push(DnType::CommonName, common);
     name
 }
 
-fn leaf(role: Role, name: &str, addresses: &[IpAddr], days: u32) -> Result<CertificateParams, PkiError> {
+/// Whether this can be a name in a certificate: 1 to 63 of letters, digits, `-`, `.`, `_` and `@`.
+#[must_use]
+pub fn is_name(name: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_' | '@');
-    if name.is_empty() || name.len() > 63 || !name.chars().all(fits) {
+    !name.is_empty() && name.len() <= 63 && name.chars().all(fits)
+}
+
+fn lasting(days: u32) -> Duration {
+    Duration::from_secs(u64::from(days) * 86_400)
+}
+
+fn leaf(role: Role, name: &str, addresses: &[IpAddr], life: Duration) -> Result<CertificateParams, PkiError> {
+    if !is_name(name) {
         return Err(PkiError::Name(name.chars().take(64).collect()));
     }
     let mut params = CertificateParams::default();
@@ -161,10 +228,14 @@ fn leaf(role: Role, name: &str, addresses: &[IpAddr], days: u32) -> Result<Certi
         params.subject_alt_names.push(SanType::DnsName(SERVER_NAME.try_into()?));
         params.subject_alt_names.extend(addresses.iter().map(|a| SanType::IpAddress(*a)));
     }
-    // An hour of slack for hosts whose clocks run behind.
+    // Drawn for each: a renewed certificate has the key of the one before, but is another one. Positive, and of full
+    // length (RFC 5280, section 4.1.2.2).
+    let mut serial: [u8; 16] = rand::random();
+    serial[0] = serial[0] & 0x3f | 0x40;
+    params.serial_number = Some(SerialNumber::from(serial.to_vec()));
     let now = std::time::SystemTime::now();
-    params.not_before = (now - std::time::Duration::from_secs(3600)).into();
-    params.not_after = (now + std::time::Duration::from_secs(u64::from(days) * 86_400)).into();
+    params.not_before = (now - SLACK).into();
+    params.not_after = (now + life).into();
     Ok(params)
 }
 
@@ -192,6 +263,24 @@ mod tests {
         let (_, csr) = new_key_and_csr("anything").unwrap();
         let cert = authority.sign_csr(&csr, Role::Agent, "node-1", 1).unwrap();
         assert_eq!(holder(&cert), (Role::Agent, "node-1".into()));
+    }
+
+    #[test]
+    fn a_renewed_certificate_is_another_one_of_the_same_key_and_addresses() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = Authority::create(dir.path()).unwrap();
+        let local: [IpAddr; 2] = ["10.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
+        let old = authority.issue(Role::Controller, "c1", &local, 3).unwrap();
+        let new = authority.renew(&old, 6).unwrap();
+        assert_eq!((addresses_of_pem(&new.cert).as_slice(), &new.key), (&local[..], &old.key));
+        let (old_peer, new_peer) = (peer_of_pem(&old.cert).unwrap(), peer_of_pem(&new.cert).unwrap());
+        assert_ne!(old_peer.serial, new_peer.serial);
+        crate::shown::Shown::new(&new).unwrap();
+        let life = |pem: &str| (ends(pem).unwrap() - renewal_due(pem).unwrap()) / 1000;
+        assert_eq!([life(&old.cert), life(&new.cert)], [86_400, 2 * 86_400]);
+        let csr = csr_of(&old.key).unwrap();
+        let signed = authority.sign_csr(&csr, Role::Agent, "n1", 1).unwrap();
+        crate::shown::Shown::new(&Identity { cert: signed, ..old }).unwrap();
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use tonic::transport::{Certificate, ClientTlsConfig, ServerTlsConfig};
@@ -180,4 +181,18 @@ pub fn peer_of_der(der: &[u8]) -> Option<Peer> {
 pub fn peer_of_pem(pem: &str) -> Option<Peer> {
     let (_, first) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok()?;
     peer_of_der(&first.contents)
+}
+
+/// The addresses that a certificate (PEM) carries.
+#[must_use]
+pub fn addresses_of_pem(pem: &str) -> Vec<IpAddr> {
+    let Ok((_, first)) = x509_parser::pem::parse_x509_pem(pem.as_bytes()) else { return Vec::new() };
+    let Ok(cert) = first.parse_x509() else { return Vec::new() };
+    let Ok(Some(names)) = cert.subject_alternative_name() else { return Vec::new() };
+    let address = |name: &GeneralName<'_>| {
+        let GeneralName::IPAddress(bytes) = name else { return None };
+        let four = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+        four.or_else(|_| <[u8; 16]>::try_from(*bytes).map(IpAddr::from)).ok()
+    };
+    names.value.general_names.iter().filter_map(address).collect()
 }

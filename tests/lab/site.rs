@@ -147,10 +147,12 @@ impl Site {
 
     /// An agent's first start: it joins with a token.
     pub(crate) fn join(&mut self, at: usize) {
-        let (first, agent) = (&self.controllers[0].host, &mut self.agents[at]);
-        let mut token = first.command(&built("qctl-controller"));
-        token.args(["token", "--state-dir", &first.own("state"), "--node", &agent.host.name]);
-        let token = run(&mut token, LONG).ok().trim().to_owned();
+        let agent = &mut self.agents[at];
+        let wish = ["token", "create", "--role", "agent", "--name", &agent.host.name, "-o", "name"];
+        let token = until("a token is made", LONG, || {
+            let made = self.lab.qctl_for(LONG, wish);
+            (made.code == 0).then(|| made.stdout.trim().to_owned())
+        });
         let kept = agent.daemon.args.clone();
         agent.daemon.args.extend(words(&["--join-token", &token, "--ca-digest", &self.digest]));
         agent.start();

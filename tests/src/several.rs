@@ -138,8 +138,12 @@ impl Several {
 
     /// Starts an agent of two processor slots, which joins.
     pub fn agent(&mut self, node: &str) {
-        let token = ["token", "--state-dir", &self.state(0), "--node", node];
-        let token = run(Command::new(built("qctl-controller")).args(token), LONG).ok().trim().to_owned();
+        self.login();
+        let words = ["token", "create", "--role", "agent", "--name", node, "-o", "name"];
+        let token = until("a token is made", LONG, || {
+            let made = self.lab.qctl_for(LONG, words);
+            (made.code == 0).then(|| made.stdout.trim().to_owned())
+        });
         let log = self.log(&format!("{node}.log"));
         let (pki, state) = (path(&self.lab, &format!("{node}/pki")), path(&self.lab, &format!("{node}/state")));
         let mut command = Command::new(built("qctl-agent"));

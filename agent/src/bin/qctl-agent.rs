@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use agent::config::Flags;
+use agent::config::{Config, Flags};
 use agent::{daemon, probe};
 use clap::Parser;
 use runtime::Tasks;
@@ -21,20 +21,24 @@ struct Cli {
 enum Command {
     /// Runs until SIGTERM or SIGINT. What it has started goes on without it.
     Run(Box<Flags>),
+    /// Gets this node's certificate for a token, and ends: `run` needs no token then.
+    Join(Box<Flags>),
     /// Prints what this host's NPUs are and how they fare.
     Probe(probe::cli::Args),
 }
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Run(flags) => serve(*flags),
+        Command::Run(flags) => serve(*flags, false),
+        Command::Join(flags) => serve(*flags, true),
         Command::Probe(args) => look(&args),
     }
 }
 
-fn serve(flags: Flags) -> ExitCode {
+fn serve(flags: Flags, join_only: bool) -> ExitCode {
     runtime::trace::init("qctl-agent", flags.log_json);
-    let config = match flags.check() {
+    let checked = if join_only { Config::joining(flags) } else { flags.check() };
+    let config = match checked {
         Ok(config) => config,
         Err(error) => return fail(&error, Some("`qctl-agent run --help` lists all flags"), 2),
     };
@@ -42,7 +46,8 @@ fn serve(flags: Flags) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error, None, 1),
     };
-    match runtime.block_on(run(config)) {
+    let done = runtime.block_on(async { if join_only { daemon::join(&config).await } else { run(config).await } });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error, error.hint(), 1),
     }

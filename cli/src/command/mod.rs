@@ -3,6 +3,7 @@
 mod aside;
 mod audit;
 mod cancel;
+mod certs;
 mod ckpt;
 mod completion;
 mod dataset;
@@ -18,11 +19,13 @@ mod logs;
 mod man;
 mod nodes;
 mod npus;
+mod pki;
 mod plan;
 mod ps;
 mod report;
 mod restart;
 mod submit;
+mod token;
 mod top;
 mod version;
 mod wait;
@@ -33,6 +36,7 @@ use std::path::Path;
 pub(crate) use aside::{CordonArgs, DrainArgs, NodeCommand, UncordonArgs};
 pub(crate) use audit::AuditArgs;
 pub(crate) use cancel::CancelArgs;
+pub(crate) use certs::{CertsArgs, RevokeArgs};
 pub(crate) use ckpt::CkptArgs;
 pub(crate) use completion::{CompletionArgs, complete};
 pub(crate) use dataset::DatasetArgs;
@@ -44,10 +48,12 @@ pub(crate) use login::LoginArgs;
 pub(crate) use logs::LogsArgs;
 pub(crate) use man::ManArgs;
 pub(crate) use nodes::NodesArgs;
+pub(crate) use pki::PkiArgs;
 pub(crate) use plan::PlanArgs;
 pub(crate) use ps::PsArgs;
 pub(crate) use restart::RestartArgs;
 pub(crate) use submit::{FollowArgs, RunArgs, SubmitArgs};
+pub(crate) use token::TokenArgs;
 pub(crate) use top::TopArgs;
 pub(crate) use version::VersionArgs;
 pub(crate) use wait::WaitArgs;
@@ -95,6 +101,10 @@ async fn served(command: Command, state_dir: Option<&Path>) -> Result<(), Failur
         Command::Dataset(args) => dataset::run(&args),
         Command::Top(args) => top::run(&args, client()?).await,
         Command::Login(args) => login::run(&args, state_dir).await,
+        Command::Token(args) => token::run(&args, client()?).await,
+        Command::Certs(args) => certs::run(&args, client()?).await,
+        Command::Revoke(args) => certs::revoke(&args, client()?).await,
+        Command::Pki(args) => pki::run(&args),
         Command::Audit(args) => audit::run(&args, client()?).await,
         Command::Doctor(args) => doctor::run(&args, state_dir).await,
         Command::Version(args) => version::run(&args, client()).await,
@@ -115,10 +125,12 @@ pub(crate) fn examples() -> Vec<(&'static str, serde_json::Value)> {
         ("qctl explain", explain::example()),
         ("qctl report", report::example()),
         ("qctl audit", audit::example()),
+        ("qctl certs", certs::example()),
         ("qctl doctor", doctor::example()),
         ("qctl version", version::example()),
         ("qctl dev status", dev::status::example()),
     ];
+    all.extend(token::examples());
     all.extend(ckpt::examples());
     all.extend(dataset::examples());
     all

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use proto::v1;
 use runtime::backoff::Backoff;
 use runtime::files::write_durably;
 use tokio::process::{Child as Running, Command};
@@ -14,7 +15,10 @@ use tokio_util::sync::CancellationToken;
 use super::Shape;
 use super::place::{Child, Place, Record};
 use super::process::Process;
+use super::supervisor::{LOOK, PATIENCE};
+use crate::client::Client;
 use crate::command::{beside, own};
+use crate::context::Context;
 use crate::failure::{Exit, Failure};
 use crate::output::say;
 
@@ -22,6 +26,8 @@ use crate::output::say;
 const GRACE: Duration = Duration::from_secs(15);
 /// Longest pause before a child is started again: somebody sits in front of this computer and waits.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// How long an agent's token is good for, in milliseconds: it joins at once.
+const TTL: u64 = 600_000;
 /// A child that lived this long has started well.
 const STEADY: Duration = Duration::from_secs(30);
 
@@ -143,9 +149,14 @@ impl Keeper {
                 .and_then(|ca| write_durably(&pki.join("ca.pem"), &ca));
             copied.map_err(|error| Failure::because("the CA could not be copied", &error))?;
             // By the environment: command lines can be read by everybody.
-            command.env("QCTL_JOIN_TOKEN", token(&self.place, node).await?).env("QCTL_CA_DIGEST", digest);
+            command.env("QCTL_JOIN_TOKEN", token(&self.context(endpoint), node).await?).env("QCTL_CA_DIGEST", digest);
         }
         Ok(())
+    }
+
+    /// As whom the agents are let in.
+    fn context(&self, endpoint: &str) -> Context {
+        Context { endpoint: endpoint.to_owned(), identity: identity(&self.place, &user()) }
     }
 
     fn remember(&self, process: Option<Process>) {
@@ -171,10 +182,20 @@ pub(super) async fn init(place: &Place, user: &str) -> Result<String, Failure> {
     Ok(runtime::pki::digest(&ca))
 }
 
-async fn token(place: &Place, node: &str) -> Result<String, Failure> {
-    let state = place.controller();
-    let args = ["token".as_ref(), "--state-dir".as_ref(), state.as_os_str(), "--node".as_ref(), node.as_ref()];
-    ask_controller(&args).await
+async fn token(context: &Context, node: &str) -> Result<String, Failure> {
+    let mut client = Client::of(context)?;
+    let began = Instant::now();
+    let request = v1::CreateTokenRequest { role: "agent".to_owned(), name: node.to_owned(), ttl_ms: TTL };
+    loop {
+        match client.cluster.create_token(request.clone()).await {
+            Ok(made) => return Ok(made.into_inner().token),
+            // The controller may be starting again.
+            Err(status) if status.code() == tonic::Code::Unavailable && began.elapsed() < PATIENCE => {
+                tokio::time::sleep(LOOK).await;
+            }
+            Err(status) => return Err(status.into()),
+        }
+    }
 }
 
 async fn ask_controller(args: &[&std::ffi::OsStr]) -> Result<String, Failure> {

@@ -6,21 +6,29 @@
 //! whose job is meant, is asked through the [`Call`].
 
 mod gate;
+mod ledger;
+mod rates;
+mod slow;
 mod table;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use model::Certificate;
 use runtime::tls::{Peer, Role};
 use tonic::{Code, Status};
 
-pub(crate) use gate::GateLayer;
-use table::Rule;
+pub(crate) use gate::{GateLayer, known};
+pub(crate) use ledger::{Answer, Ask, Board, Change, Ledger};
+use table::{Need, Rule};
 
 use crate::api::refuse;
 use crate::audit::{Audit, Entry};
 
 /// Longest object on record, in characters.
 const OBJECT: usize = 256;
+/// Most people that a refusal names.
+const NAMED: usize = 4;
 
 /// One call, as its handler and the record see it; clones are the same call.
 #[derive(Clone, Debug)]
@@ -29,21 +37,22 @@ pub(crate) struct Call(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     rule: &'static Rule,
-    caller: Option<Peer>,
+    caller: Option<Arc<Peer>>,
     /// The caller's address.
     from: String,
     object: Mutex<String>,
     audit: Audit,
+    board: Board,
 }
 
 impl Call {
-    fn new(rule: &'static Rule, caller: Option<Peer>, from: String, audit: Audit) -> Self {
-        Self(Arc::new(Inner { rule, caller, from, object: Mutex::default(), audit }))
+    fn new(rule: &'static Rule, caller: Option<Arc<Peer>>, from: String, audit: Audit, board: Board) -> Self {
+        Self(Arc::new(Inner { rule, caller, from, object: Mutex::default(), audit, board }))
     }
 
     /// Who calls; the rule has been looked at already.
     pub(crate) fn caller(&self) -> Result<&Peer, Status> {
-        self.0.caller.as_ref().ok_or_else(unknown)
+        self.0.caller.as_deref().ok_or_else(unknown)
     }
 
     /// Says what the call is about, for the record.
@@ -64,7 +73,15 @@ impl Call {
             caller.name,
             a_role(caller.role)
         );
-        Err(refuse(Code::PermissionDenied, text, Some(format!("ask {owner}, an operator or an admin"))))
+        let hint = format!("ask {owner}, or {}", holders(Role::Operator, &self.0.board));
+        Err(refuse(Code::PermissionDenied, text, Some(hint)))
+    }
+
+    /// Whether the caller's role is enough for what only the handler knows.
+    pub(crate) fn needs(&self, least: Role, what: &str) -> Result<(), Status> {
+        let caller = self.caller()?;
+        let admitted = Need::Person(least).admits(Some(caller.role));
+        if admitted { Ok(()) } else { Err(too_little(what, least, caller, &self.0.board)) }
     }
 
     /// Puts on record that something was refused outside of the gate's sight: in a stream.
@@ -73,7 +90,7 @@ impl Call {
     }
 
     fn entry(&self, result: &str, detail: &str) -> Entry {
-        let (role, name, serial) = match &self.0.caller {
+        let (role, name, serial) = match self.0.caller.as_deref() {
             Some(peer) => (peer.role.name(), peer.name.as_str(), peer.serial.as_str()),
             None => ("", "", ""),
         };
@@ -105,12 +122,28 @@ fn unknown() -> Status {
     )
 }
 
-fn too_little(verb: &str, least: Role, caller: &Peer) -> Status {
+fn too_little(verb: &str, least: Role, caller: &Peer, board: &Board) -> Status {
     let text = format!("`{verb}` needs the role {}; `{}` is {}", least.name(), caller.name, a_role(caller.role));
     let hint = match least {
-        Role::Admin | Role::Controller => "ask an admin",
-        Role::Operator => "ask an operator or an admin",
-        Role::Agent | Role::Viewer | Role::User => "ask an admin for a token of that role: qctl token create --help",
+        Role::Operator | Role::Admin | Role::Controller => format!("ask {}", holders(least, board)),
+        Role::Agent | Role::Viewer | Role::User => {
+            format!("{} can make a token of that role: qctl token create --help", holders(Role::Admin, board))
+        }
     };
-    refuse(Code::PermissionDenied, text, Some(hint.to_owned()))
+    refuse(Code::PermissionDenied, text, Some(hint))
+}
+
+/// Who has at least this role, in words.
+fn holders(least: Role, board: &Board) -> String {
+    let now = runtime::clock::now_ms();
+    let has = |one: &Certificate| {
+        one.revoked.is_none() && one.expires.0 > now && Role::named(&one.role).is_some_and(|role| role >= least)
+    };
+    let people = board.certificates().into_iter().filter(|one| has(one) && one.role != Role::Controller.name());
+    let names: BTreeSet<String> = people.map(|one| one.name).collect();
+    let kind = if least >= Role::Admin { "an admin" } else { "an operator or an admin" };
+    if names.is_empty() {
+        return kind.to_owned();
+    }
+    format!("{kind} ({})", names.into_iter().take(NAMED).collect::<Vec<_>>().join(", "))
 }

@@ -7,6 +7,8 @@ use runtime::tls::Role;
 pub(crate) enum Need {
     /// Whoever reaches the port.
     Anyone,
+    /// Whoever has a certificate of this cluster.
+    Holder,
     /// An agent, for itself.
     Agent,
     /// A person or program of at least this role.
@@ -70,6 +72,13 @@ pub(crate) const RULES: &[Rule] = &[
     rule("/qctl.v1.Nodes/Spare", "node spare", OPERATOR, Does::Changes),
     rule("/qctl.v1.Cluster/Status", "status", VIEWER, Does::Reads),
     rule("/qctl.v1.Cluster/Audit", "audit", OPERATOR, Does::Reads),
+    // Of agents; of people an admin.
+    rule("/qctl.v1.Cluster/CreateToken", "token create", OPERATOR, Does::Changes),
+    rule("/qctl.v1.Cluster/Revoke", "revoke", OPERATOR, Does::Changes),
+    rule("/qctl.v1.Cluster/ListTokens", "token ls", OPERATOR, Does::Reads),
+    rule("/qctl.v1.Cluster/ListCertificates", "certs", OPERATOR, Does::Reads),
+    // One's own.
+    rule("/qctl.v1.Cluster/Renew", "renew", Need::Holder, Does::Changes),
     // The token decides.
     rule("/qctl.v1.Cluster/Join", "join", Need::Anyone, Does::Changes),
     rule("/qctl.v1.Agents/Session", "session", Need::Agent, Does::Streams),
@@ -78,7 +87,7 @@ pub(crate) const RULES: &[Rule] = &[
     rule("/grpc.health.v1.Health/Check", "health", Need::Anyone, Does::Reads),
     rule("/grpc.health.v1.Health/Watch", "health", Need::Anyone, Does::Reads),
     rule("/grpc.health.v1.Health/List", "health", Need::Anyone, Does::Reads),
-    rule("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "reflection", VIEWER, Does::Reads),
+    rule("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "reflection", VIEWER, Does::Streams),
 ];
 
 /// The rule of a call, if there is such a call.
@@ -90,7 +99,7 @@ impl Need {
     /// Whether somebody of this role may; `None` is whoever has no certificate.
     pub(crate) fn admits(self, role: Option<Role>) -> bool {
         match (self, role) {
-            (Self::Anyone, _) | (Self::Agent, Some(Role::Agent)) => true,
+            (Self::Anyone, _) | (Self::Holder, Some(_)) | (Self::Agent, Some(Role::Agent)) => true,
             (Self::Person(least), Some(role)) => role != Role::Agent && role >= least,
             (Self::Agent, Some(_)) | (_, None) => false,
         }
@@ -127,6 +136,7 @@ mod tests {
     fn who_may_what() {
         let table = [
             (Need::Anyone, [true, true, true, true, true, true, true]),
+            (Need::Holder, [false, true, true, true, true, true, true]),
             (Need::Agent, [false, true, false, false, false, false, false]),
             (VIEWER, [false, false, true, true, true, true, true]),
             (USER, [false, false, false, true, true, true, true]),

@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod jobs;
 mod keeping;
 mod logs;
+mod members;
 mod nearest;
 pub mod nodes;
 pub(crate) mod peer;

@@ -71,10 +71,13 @@ impl Wanted {
     }
 }
 
+/// Something to write, and who waits until that, and all before it, is written.
+type Item = (Option<Entry>, Option<oneshot::Sender<()>>);
+
 /// A way to the record; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Audit {
-    entries: mpsc::Sender<(Entry, Option<oneshot::Sender<()>>)>,
+    entries: mpsc::Sender<Item>,
     origins: Arc<Mutex<BTreeMap<String, Origin>>>,
     dir: PathBuf,
 }
@@ -96,6 +99,10 @@ impl Audit {
 
     /// Puts on record what has changed something; it is written when this returns.
     pub(crate) async fn write(&self, entry: Entry) {
+        self.wait(Some(entry)).await;
+    }
+
+    async fn wait(&self, entry: Option<Entry>) {
         let (written, done) = oneshot::channel();
         // A writer that has ended has said why.
         if self.entries.send((entry, Some(written))).await.is_ok() {
@@ -114,7 +121,7 @@ impl Audit {
             Counted::Last => entry.detail.push_str(" (more of this origin are counted only, for a minute)"),
             Counted::Over => return,
         }
-        if self.entries.try_send((entry, None)).is_err() {
+        if self.entries.try_send((Some(entry), None)).is_err() {
             tracing::warn!("a refusal is not on record: too many wait");
         }
     }
@@ -140,13 +147,16 @@ impl Audit {
         }
     }
 
-    /// The newest entries that are wanted, oldest first. Blocks.
+    /// The newest entries that are wanted, oldest first; all that was handed in before is among what is looked at.
     ///
     /// # Errors
     ///
     /// Whatever the file system says.
-    pub(crate) fn read(&self, wanted: &Wanted) -> std::io::Result<Vec<Entry>> {
-        Files::new(&self.dir).read(wanted.limit, |entry| wanted.takes(entry))
+    pub(crate) async fn read(&self, wanted: Wanted) -> std::io::Result<Vec<Entry>> {
+        self.wait(None).await;
+        let files = Files::new(&self.dir);
+        let read = move || files.read(wanted.limit, |entry| wanted.takes(entry));
+        tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)?
     }
 }
 
@@ -161,7 +171,7 @@ enum Counted {
 /// Writes entries until nobody can hand one in any more.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    inbox: mpsc::Receiver<(Entry, Option<oneshot::Sender<()>>)>,
+    inbox: mpsc::Receiver<Item>,
     files: Files,
 }
 
@@ -177,7 +187,8 @@ impl Writer {
             if taken == 0 {
                 return;
             }
-            let (entries, waiting): (Vec<Entry>, Vec<Option<oneshot::Sender<()>>>) = batch.drain(..).unzip();
+            let (entries, waiting): (Vec<Option<Entry>>, Vec<Option<oneshot::Sender<()>>>) = batch.drain(..).unzip();
+            let entries: Vec<Entry> = entries.into_iter().flatten().collect();
             let mut files = self.files;
             let written = tokio::task::spawn_blocking(move || {
                 let outcome = files.append(&entries);
@@ -221,13 +232,12 @@ mod tests {
             audit.note(entry("", "refused"));
         }
         audit.note(entry("bob", "refused"));
-        // Behind the others.
-        audit.write(entry("ada", "done")).await;
-        let read = |wanted: Wanted| audit.read(&wanted).unwrap();
-        assert_eq!(read(Wanted { limit: 5000, refused: true, ..Wanted::default() }).len(), SINGLY as usize + 1);
-        assert_eq!(read(Wanted { limit: 5000, who: "ada".into(), ..Wanted::default() }).len(), 2);
-        assert_eq!(read(Wanted { limit: 3, ..Wanted::default() }).last().unwrap().who, "ada");
-        assert_eq!(read(Wanted { limit: 9, since_ms: 6, ..Wanted::default() }), []);
+        let read = async |wanted: Wanted| audit.read(wanted).await.unwrap();
+        let refused = read(Wanted { limit: 5000, refused: true, ..Wanted::default() }).await;
+        assert_eq!(refused.len(), SINGLY as usize + 1);
+        assert_eq!(read(Wanted { limit: 5000, who: "ada".into(), ..Wanted::default() }).await.len(), 1);
+        assert_eq!(read(Wanted { limit: 3, ..Wanted::default() }).await.last().unwrap().who, "bob");
+        assert_eq!(read(Wanted { limit: 9, since_ms: 6, ..Wanted::default() }).await, []);
         assert!(tasks.shutdown(Duration::from_secs(30)).await);
     }
 }

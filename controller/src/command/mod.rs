@@ -4,7 +4,6 @@ mod backup;
 mod etcd;
 mod init;
 mod run;
-mod token;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -25,8 +24,6 @@ enum Command {
     Run(run::Run),
     /// Make the CA, the controller's identity and a user's
     Init(init::Init),
-    /// Make a join token for a node, and print it
-    Token(token::Token),
     /// Write all that is remembered into one file
     Backup(backup::Backup),
     /// Remember what a backup holds, and nothing else
@@ -60,7 +57,6 @@ impl Cli {
         let outcome = match self.command {
             Command::Run(run) => run.run(),
             Command::Init(init) => init.run(),
-            Command::Token(token) => token.run(),
             Command::Backup(backup) => backup.run(),
             Command::Restore(restore) => restore.run(),
             Command::Migrate(migrate) => migrate.run(),

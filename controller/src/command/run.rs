@@ -112,6 +112,7 @@ impl Run {
             let hint = error.hint();
             Failure::hinted(error, hint)
         })?;
+        more_files();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let outcome = match self.store {
             Make::Embedded => {
@@ -169,7 +170,15 @@ impl Run {
         self.silence.apply(&mut driver.policy)?;
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let config = Config { state_dir: self.state_dir, identity, authority, driver, agent_wait: AGENT_WAIT, memory };
+        let config = Config {
+            state_dir: self.state_dir,
+            identity,
+            identity_dir: Some(pki.join("controller")),
+            authority,
+            driver,
+            agent_wait: AGENT_WAIT,
+            memory,
+        };
         let mut controller = Controller::start(config, listening, store).await.map_err(ended)?;
         if let Some(path) = &self.port_file {
             let text = format!("{}\n", controller.address());
@@ -188,6 +197,17 @@ impl Run {
             Some(error) => Err(ended(error)),
             None => Ok(()),
         }
+    }
+}
+
+/// As many open files as the system allows: each connection is one.
+fn more_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: now.maximum, maximum: now.maximum };
+    // Not fatal: fewer may connect.
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
     }
 }
 

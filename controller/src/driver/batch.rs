@@ -1,14 +1,15 @@
 //! What one commit carries, and what follows it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use model::{Event, JobId};
 use planner::{Effect, Input, Reply, World, Write};
 use store::{Store, record};
 use tokio_util::sync::CancellationToken;
 
-use super::request::{Request, Waiter};
+use super::request::{AccessWaiter, Request, Waiter};
 use super::{Driver, Error, Stepped, now};
+use crate::access::{Answer, Change};
 use crate::{assignment, ids};
 
 /// Inputs that were stepped, and what waits for their commit.
@@ -19,6 +20,10 @@ pub(super) struct Batch {
     pub(super) effects: Vec<Effect>,
     pub(super) waiting: Vec<Waiting>,
     pub(super) later: Vec<Request>,
+    /// Who asked who is let in.
+    pub(super) granted: Vec<(AccessWaiter, Answer)>,
+    /// What changed of that.
+    pub(super) access: Vec<Change>,
     /// Old jobs that were taken out of the world.
     pub(super) forgotten: BTreeSet<JobId>,
 }
@@ -38,6 +43,7 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 pub(super) struct Writes {
     puts: Vec<(String, Vec<u8>)>,
+    deletes: Vec<String>,
     gone: BTreeSet<JobId>,
 }
 
@@ -47,7 +53,7 @@ const FORGOTTEN: usize = 16;
 impl Batch {
     /// Records that a commit of this batch would write.
     pub(super) fn writes(&self) -> usize {
-        self.dirty.len() + self.events.len() + self.forgotten.len()
+        self.dirty.len() + self.events.len() + self.forgotten.len() + self.access.len()
     }
 
     /// Takes what came of a step; its reply is for whoever asked.
@@ -64,6 +70,11 @@ impl<S: Store> Driver<S> {
     pub(super) fn take(&mut self, batch: &mut Batch, request: Request) {
         match request {
             Request::Step(input, waiter) => self.take_input(batch, input, waiter, 0),
+            Request::Access(ask, waiter) => {
+                let (answer, changes) = self.ledger.take(*ask, now());
+                batch.access.extend(changes);
+                batch.granted.push((waiter, answer));
+            }
             request @ (Request::Read(_) | Request::Events { .. }) => batch.later.push(request),
         }
     }
@@ -130,18 +141,26 @@ impl<S: Store> Driver<S> {
         let gone = &batch.forgotten;
         let puts = batch.dirty.iter().filter_map(|write| encode(&self.world, write));
         let events = batch.events.iter().filter(|event| !gone.contains(&event.job)).map(record::event);
-        Writes { puts: puts.chain(events).collect(), gone: gone.clone() }
+        let mut writes = Writes { puts: puts.chain(events).collect(), deletes: Vec::new(), gone: gone.clone() };
+        // The last word on each key: a batch may know a token come and go.
+        let access: BTreeMap<String, Option<Vec<u8>>> = batch.access.iter().map(Change::record).collect();
+        for (key, value) in access {
+            match value {
+                Some(value) => writes.puts.push((key, value)),
+                None => writes.deletes.push(key),
+            }
+        }
+        writes
     }
 
     pub(super) async fn commit(&mut self, writes: Writes) -> Result<(), store::Error> {
-        let Writes { puts, gone } = writes;
-        if puts.is_empty() && gone.is_empty() {
+        let Writes { puts, mut deletes, gone } = writes;
+        if puts.is_empty() && deletes.is_empty() && gone.is_empty() {
             return Ok(());
         }
         // Before all that can fail: what was sent under a number may still come through, and must not be taken for
         // another batch.
         self.seq += 1;
-        let mut deletes = Vec::new();
         for job in &gone {
             deletes.extend(self.keys_of(job).await?);
         }
@@ -164,8 +183,14 @@ impl<S: Store> Driver<S> {
 
     /// All is saved: agents first, they have work to do.
     pub(super) async fn finish(&mut self, batch: Batch) {
-        self.tell_agents(&batch.effects);
         let changed = changed_jobs(&batch);
+        // Before the callers: who was let in may come at once, and who was taken back is out.
+        self.board.apply(batch.access);
+        for (waiter, answer) in batch.granted {
+            // A caller that went away needs no answer.
+            let _ = waiter.send(Ok(answer));
+        }
+        self.tell_agents(&batch.effects);
         self.events.append(batch.events);
         for waiting in batch.waiting {
             // A caller that went away needs no answer.
@@ -197,6 +222,7 @@ impl<S: Store> Driver<S> {
     pub(super) async fn look(&mut self, request: Request) {
         match request {
             Request::Step(_, waiter) => drop(waiter.send(Err(Error::Stopped))),
+            Request::Access(_, waiter) => drop(waiter.send(Err(Error::Stopped))),
             Request::Read(look) => look(Ok(&self.world)),
             Request::Events { job, after, reply } => {
                 let newest = self.world.jobs.get(&job).map_or(0, |job| job.last_event);

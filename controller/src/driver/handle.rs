@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::Error;
 use super::request::Request;
+use crate::access::{Answer, Ask, Board};
 
 /// A cheap way to the driver; clones share it.
 #[derive(Clone, Debug)]
@@ -17,6 +18,7 @@ pub struct Handle {
     epoch: watch::Receiver<Epoch>,
     leader: Option<watch::Receiver<Option<String>>>,
     sessions: Arc<AtomicU64>,
+    board: Board,
 }
 
 /// What came of an input that was saved.
@@ -48,8 +50,9 @@ impl Handle {
         requests: mpsc::Sender<Request>,
         epoch: watch::Receiver<Epoch>,
         leader: Option<watch::Receiver<Option<String>>>,
+        board: Board,
     ) -> Self {
-        Self { requests, epoch, leader, sessions: Arc::default() }
+        Self { requests, epoch, leader, sessions: Arc::default(), board }
     }
 
     /// Whether this controller leads.
@@ -104,6 +107,22 @@ impl Handle {
             Box::new(move |world: Result<&World, &Error>| drop(seen.send(world.map(look).map_err(Error::clone))));
         self.requests.send(Request::Read(look)).await.map_err(|_| Error::Stopped)?;
         value.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    /// Asks who is let in, and waits until what changes was saved.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`] as the driver said.
+    pub(crate) async fn access(&self, ask: Ask) -> Result<Answer, Error> {
+        let (waiter, answer) = oneshot::channel();
+        self.requests.send(Request::Access(Box::new(ask), waiter)).await.map_err(|_| Error::Stopped)?;
+        answer.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    /// What of that was saved, for a look.
+    pub(crate) fn board(&self) -> &Board {
+        &self.board
     }
 
     /// A job's events with a sequence number above `after`, oldest first.

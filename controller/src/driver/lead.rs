@@ -15,6 +15,7 @@ use super::batch::{Batch, Waiting};
 use super::events::EventCache;
 use super::request::Request;
 use super::{Driver, Error, Stepped, now};
+use crate::access::Ledger;
 
 /// How often one input may be stepped in all.
 const TRIES: u32 = 3;
@@ -101,6 +102,15 @@ impl<S: Store> Driver<S> {
         for job in record::load_jobs(&jobs).map_err(Error::store)? {
             world.restore_job(job);
         }
+        let tokens = self.store.load("tokens/").await.map_err(Error::store)?;
+        let certificates = self.store.load("certificates/").await.map_err(Error::store)?;
+        let names = self.store.load("revoked/").await.map_err(Error::store)?;
+        self.ledger = Ledger::restore(
+            record::load_tokens(&tokens).map_err(Error::store)?,
+            record::load_certificates(&certificates).map_err(Error::store)?,
+            record::load_revoked_names(&names).map_err(Error::store)?,
+        );
+        self.board.replace(self.ledger.clone());
         tracing::info!(nodes = world.nodes.len(), jobs = world.jobs.len(), "loaded");
         self.world = world;
         self.events = EventCache::default();
@@ -128,10 +138,14 @@ impl<S: Store> Driver<S> {
             let refusal = Error::store(error);
             let applied = self.lead_anew(retry, (epoch, seq), &refusal, stop).await?;
             let waiting = std::mem::take(&mut batch.waiting);
-            let later = std::mem::take(&mut batch.later);
+            let (later, mut granted) = (std::mem::take(&mut batch.later), std::mem::take(&mut batch.granted));
             batch = Batch { later, ..Batch::default() };
             for waiting in waiting {
                 self.settle(&mut batch, waiting, applied, retry, &refusal);
+            }
+            for (waiter, answer) in std::mem::take(&mut granted) {
+                // A caller that went away needs no answer.
+                let _ = waiter.send(if applied == Applied::Yes { Ok(answer) } else { Err(refusal.clone()) });
             }
             self.conclude(&mut batch);
             match self.commit(self.encode(&batch)).await {
@@ -220,6 +234,9 @@ impl<S: Store> Driver<S> {
         for waiting in batch.waiting {
             // A caller that went away needs no answer.
             let _ = waiting.waiter.send(Err(error.clone()));
+        }
+        for (waiter, _) in batch.granted {
+            let _ = waiter.send(Err(error.clone()));
         }
         batch.later.into_iter().for_each(|request| request.refuse(&error));
     }

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 pub use error::Error;
 pub use handle::{Handle, Pending, Stepped};
 
+use crate::access::{Board, Ledger};
 use crate::changes::Changes;
 use crate::sessions::Registry;
 use batch::Batch;
@@ -69,6 +70,8 @@ pub struct Driver<S> {
     changes: Arc<Changes>,
     epochs: watch::Sender<Epoch>,
     pause: Backoff,
+    ledger: Ledger,
+    board: Board,
 }
 
 impl<S: Store> Driver<S> {
@@ -86,7 +89,8 @@ impl<S: Store> Driver<S> {
     ) -> Result<(Self, Handle), Error> {
         let (sender, inbox) = mpsc::channel(INBOX);
         let epochs = watch::Sender::new(Epoch::default());
-        let handle = Handle::new(sender, epochs.subscribe(), config.leader.clone());
+        let board = Board::default();
+        let handle = Handle::new(sender, epochs.subscribe(), config.leader.clone(), board.clone());
         let mut driver = Self {
             world: World::new(config.policy.clone(), now()),
             config,
@@ -100,6 +104,8 @@ impl<S: Store> Driver<S> {
             changes,
             epochs,
             pause: Backoff::new(Duration::from_millis(100), Duration::from_secs(5)),
+            ledger: Ledger::default(),
+            board,
         };
         if driver.config.leader.is_none() {
             driver.campaign(&CancellationToken::new()).await?;

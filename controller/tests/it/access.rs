@@ -35,7 +35,7 @@ async fn a_user_touches_own_jobs_and_an_operator_everybodys() {
         refused.message(),
         format!("job `{job}` is `ada`'s: `cancel` needs its owner or the role operator; `bob` is a user")
     );
-    assert_eq!(hint(&refused), "ask ada, an operator or an admin");
+    assert_eq!(hint(&refused), "ask ada, or an operator or an admin");
     let restart = v1::RestartRequest { job: "first".into(), ..Default::default() };
     assert_eq!(bob.restart(restart).await.unwrap_err().code(), Code::PermissionDenied);
 

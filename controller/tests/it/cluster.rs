@@ -1,9 +1,5 @@
 //! Joining, and who may call what.
 
-use std::time::Duration;
-
-use controller::tokens;
-use model::NodeId;
 use proto::v1;
 use proto::v1::cluster_client::ClusterClient;
 use proto::v1::jobs_client::JobsClient;
@@ -21,15 +17,15 @@ fn join(token: &str, node: &str, csr: &str) -> v1::JoinRequest {
 #[tokio::test]
 async fn a_token_becomes_a_certificate_that_opens_sessions() {
     let cluster = Cluster::start().await;
-    let token = tokens::create(cluster.dir.path(), &NodeId::new("n7").unwrap(), Duration::from_secs(60)).unwrap();
+    let token = cluster.token("agent", "n7").await;
     let mut anyone = ClusterClient::new(anonymous_channel(&cluster.url(), cluster.authority.cert()).unwrap());
     let (key, csr) = new_key_and_csr("n7").unwrap();
     let malformed = anyone.join(join(&token, "n7", "no request")).await.unwrap_err();
     assert_eq!(malformed.code(), Code::InvalidArgument, "and the token is not used up");
     let reply = within(anyone.join(join(&token, "n7", &csr))).await.unwrap().into_inner();
-    assert_eq!(reply.ca, cluster.authority.cert());
+    assert_eq!((reply.ca.as_str(), reply.role.as_str()), (cluster.authority.cert(), "agent"));
     let again = anyone.join(join(&token, "n7", &csr)).await.unwrap_err();
-    assert_eq!((again.code(), again.message()), (Code::PermissionDenied, "the join token is unknown or was used"));
+    assert_eq!((again.code(), again.message()), (Code::PermissionDenied, "the token is unknown or was used"));
     assert!(hint(&again).starts_with("ask for a new token"));
 
     let identity = Identity { ca: reply.ca, cert: reply.certificate, key };
@@ -45,11 +41,11 @@ async fn a_token_becomes_a_certificate_that_opens_sessions() {
 #[tokio::test]
 async fn a_token_for_another_node_is_refused() {
     let cluster = Cluster::start().await;
-    let token = tokens::create(cluster.dir.path(), &NodeId::new("n7").unwrap(), Duration::from_secs(60)).unwrap();
+    let token = cluster.token("agent", "n7").await;
     let mut anyone = ClusterClient::new(anonymous_channel(&cluster.url(), cluster.authority.cert()).unwrap());
     let (_, csr) = new_key_and_csr("n8").unwrap();
     let refused = anyone.join(join(&token, "n8", &csr)).await.unwrap_err();
-    assert_eq!((refused.code(), refused.message()), (Code::PermissionDenied, "the join token is for another node"));
+    assert_eq!((refused.code(), refused.message()), (Code::PermissionDenied, "the token is for agent `n7`"));
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@
 
 mod access;
 mod agents;
+mod attacks;
 mod checkpoints;
 mod cluster;
 mod driver;

@@ -62,6 +62,7 @@ impl Cluster {
         let config = Config {
             state_dir: dir.path().to_owned(),
             identity: authority.issue(Role::Controller, "c", &local, 1).unwrap(),
+            identity_dir: None,
             authority: Some(Authority::load(&pki).unwrap()),
             driver: driver::Config::default(),
             agent_wait,
@@ -99,6 +100,13 @@ impl Cluster {
 
     pub(crate) fn cluster(&self) -> ClusterClient<Channel> {
         ClusterClient::new(self.user())
+    }
+
+    /// A token, as an admin makes it.
+    pub(crate) async fn token(&self, role: &str, name: &str) -> String {
+        let mut admin = ClusterClient::new(self.channel(Role::Admin, "root"));
+        let request = v1::CreateTokenRequest { role: role.into(), name: name.into(), ttl_ms: 60_000 };
+        admin.create_token(request).await.unwrap().into_inner().token
     }
 
     pub(crate) fn agents(&self, node: &str) -> AgentsClient<Channel> {
@@ -319,4 +327,14 @@ pub(crate) fn job(name: &str, done: bool) -> Job {
 pub(crate) fn holds(dir: &Path, name: &str) -> bool {
     let Ok(entries) = std::fs::read_dir(dir) else { return false };
     entries.flatten().any(|entry| entry.path().ends_with(name) || holds(&entry.path(), name))
+}
+
+/// Whether a file below `dir` contains `what`.
+pub(crate) fn mentions(dir: &Path, what: &[u8]) -> bool {
+    let Ok(entries) = std::fs::read_dir(dir) else { return false };
+    entries.flatten().any(|entry| {
+        let path = entry.path();
+        let text = std::fs::read(&path).unwrap_or_default();
+        text.windows(what.len()).any(|window| window == what) || mentions(&path, what)
+    })
 }

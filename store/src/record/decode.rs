@@ -95,7 +95,7 @@ impl<T> At<T> for Result<T, Damage> {
     }
 }
 
-fn parse<M: Message + Default>(key: &str, value: &[u8]) -> Result<M, Error> {
+pub(super) fn parse<M: Message + Default>(key: &str, value: &[u8]) -> Result<M, Error> {
     M::decode(value).map_err(|_| Damage("it cannot be parsed")).at(key)
 }
 

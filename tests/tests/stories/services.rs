@@ -133,8 +133,14 @@ fn an_installation_by_hand_trains_through_restarts_of_its_agent_service() {
     let address = until("the controller serves", ask, || fs::read_to_string(&port_file).ok());
     let url = format!("https://{}", address.trim());
 
-    let mut token = program("qctl-controller");
-    let token = run(token.args(["token", "--state-dir", &controller_state, "--node", "node-1"]), ask).ok();
+    let identity = format!("{controller_state}/pki/users/ada");
+    let wrong = lab.qctl(["login", "--controller", "10.0.0.1:7400", "--identity", &identity]).code(2);
+    assert!(wrong.stderr.contains("https://HOST:PORT"), "{wrong}");
+    let said = lab.qctl(["login", "--controller", &url, "--identity", &identity]).code(0);
+    assert!(said.stderr.contains("answers"), "{said}");
+    let token = lab.qctl(["token", "create", "--role", "agent", "--name", "node-1"]).code(0);
+    assert!(token.stderr.contains(digest.trim()), "{token}");
+    let token = token.stdout;
     let config = fs::read_to_string(workspace().join("deploy/etc/agent.toml")).unwrap();
     let config = config
         .replace("https://10.0.0.1:7400", &url)
@@ -151,11 +157,6 @@ fn an_installation_by_hand_trains_through_restarts_of_its_agent_service() {
         &lab.root().join("agent.log"),
     );
 
-    let identity = format!("{controller_state}/pki/users/ada");
-    let wrong = lab.qctl(["login", "--controller", "10.0.0.1:7400", "--identity", &identity]).code(2);
-    assert!(wrong.stderr.contains("https://HOST:PORT"), "{wrong}");
-    let said = lab.qctl(["login", "--controller", &url, "--identity", &identity]).code(0);
-    assert!(said.stderr.contains("answers"), "{said}");
     until("the node has joined", ask, || lab.qctl(["nodes"]).stdout.contains("node-1").then_some(()));
 
     let mut spec = pipeline::training(&lab, "upgraded", 40, 100, &[]);

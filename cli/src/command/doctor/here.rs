@@ -83,7 +83,7 @@ fn expiry(whose: &str, text: &str, now: i64) -> Check {
         let validity = certificate.validity();
         Some((validity.not_before.timestamp(), validity.not_after.timestamp()))
     };
-    let renew = "make new ones: qctl-controller init --help; `qctl dev` makes its own in a new state directory";
+    let renew = "qctl login --renew, before its end; later with a token of an admin's; `qctl dev` makes its own in a new state directory";
     let Some((begins, ends)) = ends() else {
         return Check::new(Verdict::Fail, "certificate", "it is no certificate").of(whose).next(renew);
     };

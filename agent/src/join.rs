@@ -1,7 +1,5 @@
 //! How a node gets its certificate.
 
-mod pinned;
-
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -71,6 +69,11 @@ pub enum JoinError {
 }
 
 impl JoinError {
+    /// Whether another controller would say the same.
+    fn is_final(&self) -> bool {
+        matches!(self, Self::Refused(status) if status.code() != tonic::Code::Unavailable)
+    }
+
     /// The next thing to try.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
@@ -102,7 +105,7 @@ pub async fn identity(config: &Config) -> Result<Identity, JoinError> {
         Err(error) => error,
     };
     let Some(join) = &config.join else { return Err(missing.into()) };
-    // A token lies with the controller that made it.
+    // Of several controllers the one that leads answers.
     let mut refused = None;
     for controller in runtime::channel::addresses(&config.controller) {
         match ask(&controller, config, join).await {
@@ -111,8 +114,8 @@ pub async fn identity(config: &Config) -> Result<Identity, JoinError> {
                 tracing::info!(node = %config.node, controller, "joined the cluster");
                 return Ok(identity);
             }
-            // One that answered says more than one that could not be reached.
-            Err(error) if refused.is_none() || matches!(error, JoinError::Refused(_)) => refused = Some(error),
+            // One that has looked at the token says more than one that follows or could not be reached.
+            Err(error) if refused.is_none() || error.is_final() => refused = Some(error),
             Err(_) => {}
         }
     }
@@ -146,7 +149,7 @@ fn read_ca(pki: &Path, pinned: &str) -> Result<Option<String>, JoinError> {
 
 async fn ask_ca(controller: &str, pinned: &str) -> Result<String, JoinError> {
     let (asked, wanted) = (controller.to_owned(), pinned.to_owned());
-    let shown = tokio::task::spawn_blocking(move || pinned::find_ca(&asked, &wanted)).await;
+    let shown = tokio::task::spawn_blocking(move || runtime::pinned::find_ca(&asked, &wanted)).await;
     let shown = shown.unwrap_or_else(|failed| Err(io::Error::other(failed)));
     let found = shown.map_err(|source| JoinError::Unreachable { controller: controller.to_owned(), source })?;
     found.ok_or_else(|| JoinError::NotShown(controller.to_owned()))

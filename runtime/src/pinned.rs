@@ -24,10 +24,10 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// # Errors
 ///
 /// Whatever the network or the handshake says.
-pub(super) fn find_ca(controller: &str, pinned: &str) -> io::Result<Option<String>> {
+pub fn find_ca(controller: &str, pinned: &str) -> io::Result<Option<String>> {
     let chain = show_chain(controller)?;
     let pems = chain.iter().map(|der| to_pem(der));
-    Ok(pems.into_iter().find(|text| runtime::pki::digest(text) == pinned))
+    Ok(pems.into_iter().find(|text| crate::pki::digest(text) == pinned))
 }
 
 fn to_pem(der: &[u8]) -> String {
@@ -50,7 +50,7 @@ fn show_chain(controller: &str) -> io::Result<Vec<CertificateDer<'static>>> {
         .with_custom_certificate_verifier(Arc::new(Looker(provider)))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let name = ServerName::try_from(runtime::tls::SERVER_NAME).map_err(|_| invalid("no server name"))?;
+    let name = ServerName::try_from(crate::tls::SERVER_NAME).map_err(|_| invalid("no server name"))?;
     let mut connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
     while connection.is_handshaking() {
         connection.complete_io(&mut socket)?;
@@ -104,8 +104,8 @@ mod tests {
     #[test]
     fn a_certificate_keeps_its_digest_on_the_way() {
         let dir = tempfile::tempdir().unwrap();
-        let authority = runtime::pki::Authority::create(dir.path()).unwrap();
+        let authority = crate::pki::Authority::create(dir.path()).unwrap();
         let der = pem::parse(authority.cert()).unwrap().into_contents();
-        assert_eq!(runtime::pki::digest(&to_pem(&der)), authority.digest());
+        assert_eq!(crate::pki::digest(&to_pem(&der)), authority.digest());
     }
 }
