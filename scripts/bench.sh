@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Measures in one run: the engines beside what bounds them (convert against cp + fsync, tokenize against the bare encoder), and
-# controller and agents beside their bars (start, burst of small tasks, death, follow, idle).
+# controller and agents beside their bars (start, burst of small tasks, death, follow, idle; with agents that are played: tasks
+# without processes, a gang of 1,000 ranks, a fleet of 5,000 agents, the leader's end; etcd is needed for the last).
 #
 #   QCTL_REFERENCE_DATA   the golden cases, whose tokenizer is taken (default: ../shared; without them the demo's)
+#   QCTL_BENCH_FLEET_SECONDS   for how long the fleet beats (default: 60)
 #   QCTL_BENCH_DIR        where the files of the measurement go (default: $QCTL_CACHE/bench); removed afterwards
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -31,5 +33,5 @@ trap 'rm -rf "$work"' EXIT
 status=0
 "$target/release/qctl-convert" bench --dir "$work" || status=1
 "$target/release/qctl-tokenize" bench --tokenizer "$tokenizer" --directory "$work" || status=1
-"$target/release/qctl-bench" --directory "$work" || status=1
+"$target/release/qctl-bench" --directory "$work" --fleet-seconds "${QCTL_BENCH_FLEET_SECONDS:-60}" || status=1
 exit "$status"

@@ -34,11 +34,9 @@ pub(crate) struct Lab {
 impl Lab {
     /// Starts it and waits until both agents are there.
     pub(crate) async fn start(args: &Args) -> anyhow::Result<Self> {
-        let own = std::env::current_exe()?;
-        let bin_dir = args.bin_dir.clone().or_else(|| own.parent().map(Path::to_owned)).context("no directory")?;
+        let bin_dir = args.bin_dir()?;
         let directory = tempfile::Builder::new().prefix("bench-").tempdir_in(&args.directory)?;
         let state = directory.path().canonicalize()?.join("state");
-        processes::inherit()?;
         let log = File::create(directory.path().join("dev.log"))?;
         let mut command = Command::new(bin_dir.join("qctl"));
         command.arg("--state-dir").arg(&state).arg("dev").args(SHAPE.iter().flat_map(|(flag, value)| [flag, value]));
@@ -136,7 +134,8 @@ impl Drop for Lab {
     }
 }
 
-fn signal(pid: i32, signal: Signal) {
+/// Sends a process that this one started a signal.
+pub(crate) fn signal(pid: i32, signal: Signal) {
     if let Some(pid) = Pid::from_raw(pid) {
         // It may have ended meanwhile.
         let _ = kill_process(pid, signal);

@@ -49,6 +49,18 @@ pub(crate) fn spent_by(program: &str) -> Duration {
     ticks(ours.iter().filter_map(|pid| all.get(pid)).filter(|e| e.name == program).map(|e| e.ticks).sum())
 }
 
+/// Resident memory of the living descendants of one program, in KiB.
+pub(crate) fn resident_kib(program: &str) -> u64 {
+    let all = entries();
+    let ours = descendants(&all).into_iter().filter(|pid| all.get(pid).is_some_and(|e| e.name == program));
+    ours.map(|pid| resident(&fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default())).sum()
+}
+
+fn resident(status: &str) -> u64 {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
 /// Living descendants.
 pub(crate) fn living() -> Vec<i32> {
     descendants(&entries()).into_iter().collect()

@@ -10,6 +10,8 @@ use anyhow::Context as _;
 use signal_hook::consts::SIGTERM;
 use signal_hook::iterator::Signals;
 
+use crate::sim::bare;
+
 /// Writes the moment of its start into a file named like its attempt.
 pub(crate) const STAMP: &str = "stamp";
 /// Writes lines that carry their moment.
@@ -38,9 +40,10 @@ pub(crate) fn perform() -> Option<anyhow::Result<()>> {
     match first.as_str() {
         STAMP => Some(word(1).and_then(|dir| stamp(Path::new(&dir)))),
         TALK => Some(word(1).and_then(|count| talk(count.parse()?))),
-        LOOP => Some(word(1).and_then(|count| bare(count.parse()?, &words[2..]))),
+        LOOP => Some(word(1).and_then(|count| spawn_all(count.parse()?, &words[2..]))),
         RANK => Some(rank(Path::new(words.first()?).parent()?)),
         SCHEDULER => Some(wait_for_term()),
+        bare::SERVER => Some(word(1).and_then(|dir| bare::serve(Path::new(&dir), Path::new(&word(2)?)))),
         _ => None,
     }
 }
@@ -70,7 +73,7 @@ fn talk(count: u32) -> anyhow::Result<()> {
 
 /// The floor: two threads that start and collect `count` processes. Prints the
 /// nanoseconds that it took.
-fn bare(count: u32, argv: &[String]) -> anyhow::Result<()> {
+fn spawn_all(count: u32, argv: &[String]) -> anyhow::Result<()> {
     let (program, args) = argv.split_first().context("no program given")?;
     let begun = Instant::now();
     std::thread::scope(|scope| {

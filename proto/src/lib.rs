@@ -2,6 +2,7 @@
 //!
 //! Knows no socket and no certificate: only what messages mean.
 
+pub mod codec;
 pub mod convert;
 
 /// Generated from `qctl/v1/*.proto`.

@@ -80,9 +80,9 @@ impl Handle {
     /// # Errors
     ///
     /// [`Error::Stopped`] if the driver is gone.
-    pub async fn send(&self, input: Input) -> Result<Pending, Error> {
+    pub async fn send(&self, input: impl Into<Box<Input>>) -> Result<Pending, Error> {
         let (waiter, outcome) = oneshot::channel();
-        self.requests.send(Request::Step(Box::new(input), waiter)).await.map_err(|_| Error::Stopped)?;
+        self.requests.send(Request::Step(input.into(), waiter)).await.map_err(|_| Error::Stopped)?;
         Ok(Pending(outcome))
     }
 

@@ -134,7 +134,7 @@ mod tests {
         let mut asking = std::pin::pin!(asked(errands.clone(), ours.clone()));
         assert!(futures::poll!(asking.as_mut()).is_pending());
         let Ok(v1::ControllerMessage { kind: Some(v1::controller_message::Kind::Checkpoint(order)) }) =
-            orders.recv().await.unwrap()
+            *orders.recv().await.unwrap()
         else {
             panic!("another order");
         };

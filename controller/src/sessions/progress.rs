@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use dashmap::DashMap;
 use model::{AttemptId, NodeId};
+use prost::Message as _;
 use proto::v1;
 
 /// Attempts kept of one node; beyond, those that it no longer runs go first.
@@ -19,7 +20,8 @@ const CODES: usize = 16;
 pub struct Progress {
     nodes: DashMap<NodeId, HashMap<AttemptId, Latest>>,
     health: DashMap<NodeId, v1::NodeHealth>,
-    npus: DashMap<NodeId, v1::NpuHealth>,
+    /// As bytes: thousands of nodes say it again and again, and few ask.
+    npus: DashMap<NodeId, Vec<u8>>,
     /// Milliseconds that a node's clock is ahead of this one.
     clocks: DashMap<NodeId, i64>,
 }
@@ -84,7 +86,11 @@ impl Progress {
 
     /// Takes what a node says of its NPUs, within bounds.
     pub(crate) fn put_npus(&self, node: &NodeId, mut npus: v1::NpuHealth) {
-        let cut = |text: &mut String, most: usize| *text = text.chars().take(most).collect();
+        let cut = |text: &mut String, most: usize| {
+            if text.len() > most {
+                *text = text.chars().take(most).collect();
+            }
+        };
         npus.npus.truncate(NPUS);
         npus.processes.truncate(NPUS);
         for npu in &mut npus.npus {
@@ -96,13 +102,17 @@ impl Progress {
         npus.processes.iter_mut().for_each(|process| cut(&mut process.name, 64));
         [&mut npus.driver, &mut npus.firmware, &mut npus.cann].into_iter().for_each(|text| cut(text, 64));
         cut(&mut npus.error, 500);
-        self.npus.insert(node.clone(), npus);
+        let bytes = npus.encode_to_vec();
+        match self.npus.get_mut(node) {
+            Some(mut known) => *known = bytes,
+            None => _ = self.npus.insert(node.clone(), bytes),
+        }
     }
 
     /// A node's newest word about its NPUs.
     #[must_use]
     pub fn npus(&self, node: &NodeId) -> Option<v1::NpuHealth> {
-        self.npus.get(node).map(|npus| npus.clone())
+        v1::NpuHealth::decode(self.npus.get(node)?.as_slice()).ok()
     }
 
     /// A node's newest health.

@@ -7,8 +7,8 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
-/// What goes out to one agent.
-pub(crate) type Outbound = Result<v1::ControllerMessage, Status>;
+/// What goes out to one agent; boxed, because a queue of thousands of agents each has room for some.
+pub(crate) type Outbound = Box<Result<v1::ControllerMessage, Status>>;
 
 /// The connected agents. A look-up table at the rim: losing it loses nothing.
 #[derive(Debug, Default)]
@@ -59,7 +59,7 @@ impl Registry {
 
     /// Sends a hint, if the agent is connected and keeps up; never waits.
     pub(crate) fn tell(&self, node: &NodeId, message: v1::ControllerMessage) -> bool {
-        self.sessions.get(node).is_some_and(|entry| entry.out.try_send(Ok(message)).is_ok())
+        self.sessions.get(node).is_some_and(|entry| entry.out.try_send(Box::new(Ok(message))).is_ok())
     }
 
     /// Ends all sessions: their agents begin anew.

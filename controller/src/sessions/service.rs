@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::stream::{Map, StreamExt as _};
 use model::NodeId;
 use proto::v1;
 use proto::v1::agents_server::Agents;
@@ -10,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::registry::Outbound;
 use super::session::Session;
 use super::{Errands, Progress, Registry, Surveys};
 use crate::api::peer;
@@ -43,7 +45,7 @@ pub struct Sessions {
 
 #[tonic::async_trait]
 impl Agents for Sessions {
-    type SessionStream = ReceiverStream<Result<v1::ControllerMessage, Status>>;
+    type SessionStream = Map<ReceiverStream<Outbound>, fn(Outbound) -> Result<v1::ControllerMessage, Status>>;
     type PushLogsStream = ReceiverStream<Result<v1::LogHeld, Status>>;
 
     async fn session(
@@ -55,7 +57,7 @@ impl Agents for Sessions {
         let (out, outbound) = mpsc::channel(OUTBOUND);
         let session = Session::new(self.clone(), node, call, request.into_inner(), out);
         self.tasks.spawn("session", session.run(self.tasks.stop_token()));
-        Ok(Response::new(ReceiverStream::new(outbound)))
+        Ok(Response::new(ReceiverStream::new(outbound).map(|boxed| *boxed)))
     }
 
     async fn push_logs(

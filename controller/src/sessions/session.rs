@@ -36,6 +36,19 @@ pub(super) struct Session {
     inbound: Streaming<v1::AgentMessage>,
     out: mpsc::Sender<Outbound>,
     waiting: FuturesUnordered<BoxFuture<'static, (What, Result<Stepped, driver::Error>)>>,
+    /// Slots in alarm, as this session said last.
+    unfit: Option<BTreeSet<u32>>,
+    /// Groups of its slots, as this session said last.
+    groups: Option<Vec<u32>>,
+}
+
+/// What a message asks for.
+#[derive(Default)]
+struct Next {
+    /// Stepped first; nobody waits for what comes of it.
+    before: Vec<Input>,
+    input: Option<(What, Box<Input>)>,
+    say: Option<Answer>,
 }
 
 /// What is answered once the input was saved.
@@ -54,12 +67,13 @@ impl Session {
         out: mpsc::Sender<Outbound>,
     ) -> Self {
         let number = rim.driver.next_session();
-        Self { rim, node, number, call, inbound, out, waiting: FuturesUnordered::new() }
+        Self { rim, node, number, call, inbound, out, waiting: FuturesUnordered::new(), unfit: None, groups: None }
     }
 
     /// Serves the agent until it goes, a later session of it begins, or `stop`.
     pub(super) async fn run(mut self, stop: CancellationToken) {
-        let end = match self.greet(&stop).await {
+        // Apart, so that the room of a greeting is not kept for as long as the session lasts.
+        let end = match Box::pin(self.greet(&stop)).await {
             Ok(over) => {
                 tracing::info!(node = %self.node, session = self.number, "an agent is here");
                 let end = self.serve(over, stop).await;
@@ -81,7 +95,7 @@ impl Session {
                     self.call.refused(&status);
                 }
                 // It may be gone already.
-                let _ = self.out.try_send(Err(status));
+                let _ = self.out.try_send(Box::new(Err(status)));
             }
         }
     }
@@ -114,7 +128,7 @@ impl Session {
         let welcome = v1::Welcome { epoch: Some(epoch.into()), beat_interval_ms: BEAT };
         self.say(Answer::Welcome(welcome)).await?;
         let over = self.rim.agents.register(&self.node, self.number, self.out.clone());
-        self.input(What::Hello, Input::Hello { node, session: self.number, live }).await?;
+        self.input(What::Hello, Box::new(Input::Hello { node, session: self.number, live })).await?;
         Ok(over)
     }
 
@@ -135,28 +149,36 @@ impl Session {
     }
 
     async fn take(&mut self, message: v1::AgentMessage) -> Result<(), Status> {
-        match message.kind {
-            Some(Kind::Hello(_)) => Err(Status::invalid_argument("a session has one greeting")),
-            Some(Kind::Beat(beat)) => self.beat(beat).await,
-            Some(Kind::Report(report)) => self.report(report).await,
-            Some(Kind::Progress(progress)) => {
-                self.progress(progress);
-                Ok(())
-            }
-            Some(Kind::Survey(answer)) => {
-                self.rim.surveys.answer(&self.node, answer);
-                Ok(())
-            }
-            Some(Kind::Checkpoint(answer)) => {
-                self.rim.errands.answer(&self.node, answer);
-                Ok(())
-            }
-            // A kind that a later version added.
+        let Next { before, input, say } = self.understand(message)?;
+        for input in before {
+            self.rim.driver.send(Box::new(input)).await?;
+        }
+        if let Some((what, input)) = input {
+            self.input(what, input).await?;
+        }
+        match say {
+            Some(answer) => self.say(answer).await,
             None => Ok(()),
         }
     }
 
-    async fn beat(&mut self, beat: v1::Beat) -> Result<(), Status> {
+    /// Understands a message as a whole before anything is waited for: thousands of sessions wait, and none of them
+    /// should have room for a message while it does.
+    fn understand(&mut self, message: v1::AgentMessage) -> Result<Next, Status> {
+        match message.kind {
+            Some(Kind::Hello(_)) => return Err(Status::invalid_argument("a session has one greeting")),
+            Some(Kind::Beat(beat)) => return self.beat(beat),
+            Some(Kind::Report(report)) => return Ok(self.report(report)),
+            Some(Kind::Progress(progress)) => self.progress(progress),
+            Some(Kind::Survey(answer)) => self.rim.surveys.answer(&self.node, answer),
+            Some(Kind::Checkpoint(answer)) => self.rim.errands.answer(&self.node, answer),
+            // A kind that a later version added.
+            None => {}
+        }
+        Ok(Next::default())
+    }
+
+    fn beat(&mut self, beat: v1::Beat) -> Result<Next, Status> {
         let live: BTreeSet<AttemptId> =
             live_attempts(&beat.live).map_err(|error| Status::invalid_argument(error.to_string()))?;
         self.rim.progress.retain(&self.node, &live);
@@ -164,23 +186,29 @@ impl Session {
         if let Some(health) = beat.health {
             self.rim.progress.put_health(&self.node, health);
         }
+        let mut before = Vec::new();
         if let Some(npus) = beat.npus {
-            let unfit = Input::Unfit { node: self.node.clone(), session: self.number, slots: decode::unfit(&npus) };
-            let groups = decode::groups(&npus);
-            self.rim.progress.put_npus(&self.node, npus);
-            self.rim.driver.send(unfit).await?;
-            if let Some(groups) = groups {
-                let near = Input::Groups { node: self.node.clone(), session: self.number, groups };
-                self.rim.driver.send(near).await?;
+            // The world knows what this session said before: both begin anew together.
+            let (node, session) = (&self.node, self.number);
+            let slots = decode::unfit(&npus);
+            if self.unfit.as_ref() != Some(&slots) {
+                self.unfit = Some(slots.clone());
+                before.push(Input::Unfit { node: node.clone(), session, slots });
             }
+            let groups = decode::groups(&npus);
+            if let Some(groups) = groups.filter(|groups| self.groups.as_ref() != Some(groups)) {
+                self.groups = Some(groups.clone());
+                before.push(Input::Groups { node: node.clone(), session, groups });
+            }
+            self.rim.progress.put_npus(&self.node, npus);
         }
         let input = Input::Beat { node: self.node.clone(), session: self.number, live };
-        self.input(What::Beat(beat.seq), input).await
+        Ok(Next { before, input: Some((What::Beat(beat.seq), Box::new(input))), say: None })
     }
 
     /// A report that cannot be understood never will be: it is acknowledged, so
     /// that the agent's spool does not stand still, and the log says so.
-    async fn report(&mut self, mut report: v1::Report) -> Result<(), Status> {
+    fn report(&self, mut report: v1::Report) -> Next {
         let seq = report.seq;
         let ends = match &mut report.what {
             Some(v1::report::What::Ended(ended)) => ended.logs.take(),
@@ -193,11 +221,11 @@ impl Session {
                     self.rim.logs.expect(&attempt, &self.node, &ends);
                 }
                 let input = Input::Report { node: self.node.clone(), session: self.number, attempt, what };
-                self.input(What::Report(seq), input).await
+                Next { input: Some((What::Report(seq), Box::new(input))), ..Next::default() }
             }
             Err(error) => {
                 tracing::warn!(node = %self.node, seq, %error, "a malformed report was set aside");
-                self.say(Answer::ReportAck(v1::ReportAck { seq })).await
+                Next { say: Some(Answer::ReportAck(v1::ReportAck { seq })), ..Next::default() }
             }
         }
     }
@@ -209,7 +237,7 @@ impl Session {
         self.rim.changes.touch(&job);
     }
 
-    async fn input(&mut self, what: What, input: Input) -> Result<(), Status> {
+    async fn input(&mut self, what: What, input: Box<Input>) -> Result<(), Status> {
         let pending = self.rim.driver.send(input).await.map_err(|error| Status::unavailable(error.to_string()))?;
         self.waiting.push(Box::pin(async move { (what, pending.outcome().await) }));
         Ok(())
@@ -233,6 +261,6 @@ impl Session {
 
     async fn say(&mut self, answer: Answer) -> Result<(), Status> {
         let message = v1::ControllerMessage { kind: Some(answer) };
-        self.out.send(Ok(message)).await.map_err(|_| Status::cancelled("the agent went"))
+        self.out.send(Box::new(Ok(message))).await.map_err(|_| Status::cancelled("the agent went"))
     }
 }
