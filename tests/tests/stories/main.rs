@@ -14,6 +14,7 @@ mod engines;
 #[path = "../../../store/tests/common/etcd.rs"]
 mod etcd;
 mod launchers;
+mod members;
 mod mixed_kills;
 mod names;
 mod pipeline;
