@@ -4,6 +4,7 @@
 # without processes, a gang of 1,000 ranks, a fleet of 5,000 agents, the leader's end; etcd is needed for the last).
 #
 #   QCTL_REFERENCE_DATA   the golden cases, whose tokenizer is taken (default: ../shared; without them the demo's)
+#   QCTL_TEST_PYTHON      if it has the `tokenizers` package, that is measured beside the engine
 #   QCTL_BENCH_FLEET_SECONDS   for how long the fleet beats (default: 60)
 #   QCTL_BENCH_DIR        where the files of the measurement go (default: $QCTL_CACHE/bench); removed afterwards
 set -euo pipefail
@@ -32,6 +33,9 @@ trap 'rm -rf "$work"' EXIT
 
 status=0
 "$target/release/qctl-convert" bench --dir "$work" || status=1
-"$target/release/qctl-tokenize" bench --tokenizer "$tokenizer" --directory "$work" || status=1
+python="${QCTL_TEST_PYTHON:-python3}"
+beside=()
+if "$python" -c 'import tokenizers' 2>/dev/null; then beside=(--python "$python"); fi
+"$target/release/qctl-tokenize" bench --tokenizer "$tokenizer" --directory "$work" --memory "${beside[@]}" || status=1
 "$target/release/qctl-bench" --directory "$work" --fleet-seconds "${QCTL_BENCH_FLEET_SECONDS:-60}" || status=1
 exit "$status"

@@ -35,14 +35,27 @@ const PAGE: u32 = 64;
 static PAGES: [bool; 0x33480 / PAGE as usize] = pages();
 /// First bytes of the UTF-8 forms of disputed characters.
 static LEADS: [bool; 256] = leads();
+const LEAD_LIST: [u8; count(&leads())] = list(&leads());
+
+/// Bytes that are looked at together.
+const BLOCK: usize = 64;
 
 /// Whether `text` holds a disputed character.
 pub(super) fn is_disputed(text: &str) -> bool {
     if text.is_ascii() {
         return false;
     }
-    let leads = text.bytes().enumerate().filter(|&(_, byte)| LEADS[usize::from(byte)]);
-    leads.map(|(at, _)| &text[at..]).filter_map(|rest| rest.chars().next()).any(is_disputed_char)
+    // Most blocks have none: that takes a few instructions for all of a block.
+    let blocks = text.as_bytes().chunks(BLOCK).zip((0..).step_by(BLOCK));
+    blocks.filter(|(block, _)| !block.is_ascii() && may_lead(block)).any(|(block, begin)| {
+        let leads = (begin..).zip(block).filter(|(_, byte)| LEADS[usize::from(**byte)]);
+        leads.map(|(at, _)| &text[at..]).filter_map(|rest| rest.chars().next()).any(is_disputed_char)
+    })
+}
+
+/// Whether any of these is a first byte of a disputed character; without a branch or a look-up for each.
+fn may_lead(block: &[u8]) -> bool {
+    block.iter().fold(false, |any, &byte| LEAD_LIST.iter().fold(any, |any, &lead| any | (byte == lead)))
 }
 
 fn is_disputed_char(character: char) -> bool {
@@ -89,6 +102,28 @@ const fn leads() -> [bool; 256] {
     leads
 }
 
+const fn count(leads: &[bool; 256]) -> usize {
+    let (mut count, mut byte) = (0, 0);
+    while byte < leads.len() {
+        count += leads[byte] as usize;
+        byte += 1;
+    }
+    count
+}
+
+const fn list<const COUNT: usize>(leads: &[bool; 256]) -> [u8; COUNT] {
+    let mut list = [0; COUNT];
+    let (mut at, mut byte) = (0, 0_u8);
+    while at < COUNT {
+        if leads[byte as usize] {
+            list[at] = byte;
+            at += 1;
+        }
+        byte = byte.wrapping_add(1);
+    }
+    list
+}
+
 /// The first byte of the UTF-8 form; nothing disputed is ASCII.
 const fn lead(code: u32) -> usize {
     if code < 0x800 {
@@ -111,6 +146,10 @@ mod tests {
             let code = u32::from(character);
             let listed = RANGES.iter().any(|&(first, last)| (first..=last).contains(&code));
             assert_eq!(is_disputed(&format!("a{character}b")), listed, "{code:x}");
+            if listed {
+                let far = format!("{}{character}中", "。a".repeat(code as usize % 90));
+                assert!(is_disputed(&far), "{code:x}");
+            }
         }
     }
 }

@@ -16,6 +16,8 @@
 
 mod diff;
 mod reader;
+#[cfg(test)]
+mod shapes;
 mod writer;
 
 use std::path::{Path, PathBuf};

@@ -71,7 +71,7 @@ pub(crate) fn tiny_tokenizer_json() -> Value {
 }
 
 /// GPT-2's printable stand-in for a byte.
-fn byte_letter(byte: u8) -> char {
+pub(crate) fn byte_letter(byte: u8) -> char {
     let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
     if printable(byte) {
         return char::from(byte);

@@ -9,6 +9,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use tokenize::Backend;
 
+use crate::bench::Kind;
 use crate::report::Report;
 
 /// Turn text into Megatron's .bin/.idx.
@@ -164,9 +165,21 @@ pub(crate) struct DiffFlags {
 /// `bench`.
 #[derive(Debug, Args)]
 pub(crate) struct BenchFlags {
-    /// The input; without it English-like text is made from a seed
+    /// An input, several times if need be; without one, texts of the kinds are made from a seed, as parquet
     #[arg(long, value_name = "PATH")]
-    pub(crate) input: Option<PathBuf>,
+    pub(crate) input: Vec<PathBuf>,
+    /// Kinds of text to make
+    #[arg(long, value_name = "KIND", value_delimiter = ',', default_values = ["english", "chinese", "code", "emoji", "unicode"])]
+    pub(crate) kinds: Vec<Kind>,
+    /// Text of each kind; of emoji and unicode a tenth
+    #[arg(long, value_name = "MB", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub(crate) megabytes: u64,
+    /// A Python that has the `tokenizers` package: measured beside it on a part of each text
+    #[arg(long, value_name = "PATH")]
+    pub(crate) python: Option<PathBuf>,
+    /// Compare the memory for 0.2 GB and 2 GB of text as well
+    #[arg(long)]
+    pub(crate) memory: bool,
     /// The tokenizer directory
     #[arg(long, value_name = "DIR", alias = "tokenizer-name-or-path")]
     pub(crate) tokenizer: Option<PathBuf>,
