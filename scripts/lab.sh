@@ -5,6 +5,7 @@
 #   LAB             names of faults, or parts of them, instead of all
 #   LAB_SEED        the first round's seed; each further round has the next one (default: drawn)
 #   LAB_REPORT      the page (default: lab.md in cargo's target directory)
+#   QCTL_TEST_PYTHON  an interpreter with mindspore; without one, the two passes with MindSpore itself are left out
 #   QCTL_TEST_ETCD  an etcd, instead of the one on the PATH or Debian's
 set -euo pipefail
 # shellcheck source=scripts/lib.sh

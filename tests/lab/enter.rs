@@ -23,10 +23,23 @@ pub(crate) fn main(lab: fn(Result<(), String>, &[String]) -> ExitCode) -> ExitCo
     }
 }
 
+/// All that a host is made of, in short.
+const TRIAL: &str = r#"
+set -e
+nsenter --version
+ip link add lab0 type bridge
+ip link add lab1 type veth peer name lab2
+unshare -num --propagation private sh -ec '
+    hostname name
+    mount -t tmpfs tmpfs /tmp
+    touch /tmp/boot_id
+    mount --bind /tmp/boot_id /proc/sys/kernel/random/boot_id'
+"#;
+
 /// Whether this machine lets us.
 fn possible() -> Result<(), String> {
     let mut tried = Command::new("unshare");
-    tried.args(UNSHARE).args(["sh", "-c", "ip link add qctl0 type bridge && nsenter --version && mount --version"]);
+    tried.args(UNSHARE).args(["sh", "-c", TRIAL]);
     let tried = tried.stdin(Stdio::null()).output().map_err(|error| format!("`unshare` does not start: {error}"))?;
     let said = String::from_utf8_lossy(&tried.stderr);
     let said = said.lines().next().unwrap_or("it says nothing");

@@ -22,7 +22,7 @@ const SHORT: Duration = Duration::from_secs(30);
 /// Below `own` lies what is this host's alone; that of the others does not exist here.
 const BIRTH: &str = r#"
 set -e
-echo "$2" > /proc/sys/kernel/hostname
+hostname "$2"
 cat /proc/sys/kernel/random/uuid > "$1/hosts/$2/boot_id"
 mount --bind "$1/hosts/$2" "$1/own"
 mount -t tmpfs -o size=4k tmpfs "$1/hosts"

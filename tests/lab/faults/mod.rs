@@ -1,10 +1,12 @@
 //! The faults, one file for each kind.
 
 mod agents;
+mod apart;
 mod disks;
 mod etcd;
 mod leaders;
 mod links;
+mod mindspore;
 mod nodes;
 mod pipelines;
 mod ranks;
@@ -15,6 +17,7 @@ use crate::rounds::Fault;
 
 /// All of them, in the order of the promises.
 pub(crate) const ALL: &[Fault] = &[
+    Fault { name: "hosts_are_apart", cheap: true, etcd: false, run: apart::hosts },
     Fault { name: "agent_killed", cheap: true, etcd: false, run: agents::killed },
     Fault { name: "rank_killed", cheap: true, etcd: false, run: ranks::killed },
     Fault { name: "rank_leaves", cheap: true, etcd: false, run: ranks::leaves },
@@ -44,4 +47,6 @@ pub(crate) const ALL: &[Fault] = &[
     Fault { name: "link_far", cheap: false, etcd: false, run: links::far },
     Fault { name: "pipeline_control_plane", cheap: false, etcd: true, run: pipelines::control_plane },
     Fault { name: "pipeline_hosts", cheap: false, etcd: true, run: pipelines::hosts },
+    Fault { name: "mindspore_by_ranks", cheap: false, etcd: false, run: mindspore::by_ranks },
+    Fault { name: "mindspore_by_msrun", cheap: false, etcd: false, run: mindspore::by_msrun },
 ];
