@@ -3,14 +3,17 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
+use std::time::Duration;
 
 use agent::config::{Config, Flags};
 use agent::join::{JoinError, identity};
+use agent::renew::Renewal;
 use proto::v1::cluster_server::{Cluster, ClusterServer};
 use proto::v1::{self, JoinReply, JoinRequest, RenewReply, RenewRequest, StatusReply, StatusRequest};
 use runtime::Tasks;
 use runtime::pki::Authority;
-use runtime::tls::{ClientAuth, Role, server_tls};
+use runtime::tls::{ClientAuth, Identity, Role, server_tls};
+use tokio::sync::watch;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 
@@ -35,8 +38,9 @@ impl Cluster for Door {
         Ok(Response::new(JoinReply { certificate, ca: "of no interest".into(), ..JoinReply::default() }))
     }
 
-    async fn renew(&self, _: Request<RenewRequest>) -> Result<Response<RenewReply>, Status> {
-        Err(nothing())
+    async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewReply>, Status> {
+        let certificate = self.0.sign_csr(&request.into_inner().csr, Role::Agent, "n1", 1).unwrap();
+        Ok(Response::new(RenewReply { certificate }))
     }
 
     async fn audit(&self, _: Request<v1::AuditRequest>) -> Result<Response<v1::AuditReply>, Status> {
@@ -133,4 +137,30 @@ async fn a_stranger_is_not_told_the_token() {
     assert!(matches!(error, JoinError::Refused(_)), "{error}");
     assert!(matches!(identity(&config(dir.path(), port, "good", &other)).await, Err(JoinError::OtherCa { .. })));
     identity(&config(dir.path(), port, "good", &digest)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_renewed_before_it_ends_and_fits_the_key_that_is_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let tasks = Tasks::new();
+    let (port, _, _) = door(&dir.path().join("ca"), true, &tasks).await;
+    let authority = Authority::load(&dir.path().join("ca")).unwrap();
+    let pki = dir.path().join("pki");
+    // Two thirds of its life are over in a fraction of the time that the connection needs it for.
+    let old = authority.issue_for(Role::Agent, "n1", &[], Duration::from_secs(60)).unwrap();
+    let mut short = old.clone();
+    short.cert = authority.issue_for(Role::Agent, "n1", &[], Duration::ZERO).unwrap().cert;
+    old.save(&pki).unwrap();
+    let controller = format!("https://127.0.0.1:{port}");
+    let (channels, mut changed) = watch::channel(runtime::channel(&controller, &old).unwrap());
+    // What it holds is due at once; the channel it asks over is good.
+    let renewal = Renewal { controller, pki: pki.clone(), identity: short, channels };
+    tasks.spawn("renewal", renewal.run(tasks.stop_token()));
+    tokio::time::timeout(Duration::from_secs(60), changed.changed()).await.unwrap().unwrap();
+    let renewed = Identity::load(&pki).unwrap();
+    assert_eq!(renewed.key, old.key);
+    assert_ne!(renewed.cert, old.cert);
+    runtime::shown::Shown::new(&renewed).unwrap();
+    assert!(runtime::pki::ends(&renewed.cert) > runtime::pki::ends(&old.cert));
+    tasks.stop_token().cancel();
 }
