@@ -105,6 +105,7 @@ fn shards_made_one_by_one_and_published_equal_the_whole_run() {
         assert_eq!(result["files"][0]["digest"].as_str().unwrap(), convert::digest::of_file(&out).unwrap());
         let progress = &lines[lines.len() - 2];
         assert_eq!(progress["done"], progress["total"]);
+        assert!(progress["bytes_per_s"].as_f64().is_some_and(|speed| speed > 0.0), "{progress}");
         manifest.push(serde_json::json!({ "task": format!("{tp},{pp}"), "path": out }));
     }
     assert!(!save.exists(), "a single shard leaves the checkpoint directory alone");
