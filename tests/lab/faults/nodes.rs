@@ -19,7 +19,7 @@ const KNOWN: u64 = 3_000_000_000;
 
 /// The cable is pulled while ranks, shim and agent behind it go on.
 pub(crate) fn cut_off(turn: &mut Turn) {
-    let site = Site::alone(3);
+    let site = three(turn);
     let training = saves(&site, turn, COLLECTIVE);
     let victim = turn.one(&site.training());
     turn.note(format!("a{}", victim + 1));
@@ -41,7 +41,7 @@ pub(crate) fn cut_off(turn: &mut Turn) {
 
 /// Everything on it is killed; or it loses its power, and comes back as another boot.
 pub(crate) fn killed(turn: &mut Turn) {
-    let mut site = Site::alone(3);
+    let mut site = three(turn);
     let training = saves(&site, turn, COLLECTIVE);
     let victim = turn.one(&site.training());
     let power = turn.one(&[false, true]);
@@ -64,7 +64,7 @@ pub(crate) fn killed(turn: &mut Turn) {
 
 /// A host loses its power while its peers wait for it: the operator's word brings the gang back at once.
 pub(crate) fn fenced(turn: &mut Turn) {
-    let mut site = Site::alone(3);
+    let mut site = three(turn);
     let training = saves(&site, turn, "3000");
     let victim = turn.one(&site.training());
     let name = site.agents[victim].host.name.clone();
@@ -87,6 +87,16 @@ pub(crate) fn fenced(turn: &mut Turn) {
     });
     training.goes_on();
     ends(&site, &training);
+}
+
+/// Two hosts for a gang of two, and a third one: free, or a spare.
+fn three(turn: &mut Turn) -> Site {
+    let site = Site::alone(3);
+    if turn.one(&[false, true]) {
+        turn.note("a3 is a spare");
+        let _ = site.lab.qctl(["node", "spare", "a3"]).ok();
+    }
+    site
 }
 
 /// Training that saves every ten iterations, past its first checkpoint.
