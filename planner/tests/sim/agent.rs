@@ -121,6 +121,11 @@ impl Agent {
         self.running().any(|(running, _)| running == id)
     }
 
+    /// Whether the attempt runs, or begins when its turn comes.
+    pub(crate) fn may_run(&self, id: &AttemptId) -> bool {
+        self.holds_running(id) || self.queue.contains(id)
+    }
+
     pub(crate) fn is_idle(&self) -> bool {
         self.seats.is_empty() && self.spool.is_empty()
     }

@@ -162,12 +162,15 @@ pub(crate) fn overs(driver: &Driver, agents: &Agents, truth: &mut Truth, now: Ti
     for (id, task, nodes, gang) in ended_attempts(&driver.world, &driver.saved) {
         for node in &nodes {
             let Some(agent) = agents.get(node) else { continue };
-            if !agent.holds_running(&id) {
+            if !agent.may_run(&id) {
                 continue;
             }
             let window = policy().lost_after_ms;
             let fenced = driver.given_up.contains(&(id.clone(), node.clone()));
             if !fenced && !silent_for(&driver.contact, node, now, window) {
+                if !agent.holds_running(&id) {
+                    continue;
+                }
                 return Err(format!("{id} is over while {node} runs it and spoke lately (gang {gang})"));
             }
             truth.abandoned.insert((id.clone(), node.clone()));
