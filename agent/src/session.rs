@@ -305,6 +305,8 @@ impl Session {
             if reports.is_empty() {
                 return Ok(());
             }
+            // How far a seat came is known before its end is.
+            self.send_progress(line).await?;
             for report in reports {
                 line.sent = report.seq;
                 line.send(Kind::Report(report)).await?;
