@@ -19,7 +19,11 @@ qctl="$target/release/qctl"
 began="$(now)"
 
 if [ "${1:-}" = --clean ]; then
-    [ ! -x "$qctl" ] || [ ! -d "$state" ] || "$qctl" dev stop --state-dir "$state" || true
+    # Not under programs that run: nothing would find them afterwards.
+    if [ -d "$state" ]; then
+        [ -x "$qctl" ] || die "$qctl is not there to stop what runs in $state" "CARGO_TARGET_DIR as it was for the demo, or make demo again"
+        "$qctl" dev stop --state-dir "$state" || die "what runs in $state could not be stopped" "$qctl dev status --state-dir $state"
+    fi
     rm -rf "$demo"
     say "demo: removed $demo"
     exit 0
