@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Measures in one run: the engines beside what bounds them (convert against cp + fsync, tokenize against the bare encoder), and
 # controller and agents beside their bars (start, burst of small tasks, death, follow, idle; with agents that are played: tasks
-# without processes, a gang of 1,000 ranks, a fleet of 5,000 agents, the leader's end; etcd is needed for the last).
+# without processes, a gang of 1,000 ranks, a fleet of 5,000 agents, the leader's end; the first and the last need an etcd, Debian's
+# where there is none).
 #
 #   QCTL_REFERENCE_DATA   the golden cases, whose tokenizer is taken (default: ../shared; without them the demo's)
 #   QCTL_TEST_PYTHON      if it has the `tokenizers` package, that is measured beside the engine
@@ -18,6 +19,7 @@ bench="$(cd "$bench" && pwd)"
 [ "$(free_gib "$bench")" -ge "$SPACE_GIB" ] || die "$bench has less than $SPACE_GIB GiB free" "QCTL_BENCH_DIR=/path on another disk"
 
 need_rust
+if etcd="${QCTL_TEST_ETCD:-$(find_etcd)}"; then PATH="$(dirname "$etcd"):$PATH"; fi
 target="$(target_dir)"
 say "bench: building the release binaries"
 (cd "$QCTL_ROOT" && CARGO_TARGET_DIR="$target" cargo build --release --workspace --bins --locked --quiet)

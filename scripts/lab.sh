@@ -25,6 +25,7 @@ words=(--rounds "${LAB_ROUNDS:-1}" --report "$report")
 # shellcheck disable=SC2206 # Several names are several words.
 [ -z "${LAB:-}" ] && words+=(--all) || words+=($LAB)
 code=0
+rm -f "$report"
 cargo test -p stories --test lab --locked -- "${words[@]}" || code=$?
-say "the page: $report"
+[ ! -e "$report" ] || say "the page: $report"
 exit "$code"

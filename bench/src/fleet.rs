@@ -77,15 +77,23 @@ async fn bare(args: &Args, site: &Site, identities: &[(String, Identity)]) -> an
     let port_file = site.work().join("bare-port");
     let mut command = Command::new(std::env::current_exe()?);
     command.arg(bare::SERVER).arg(site.controller_identity()).arg(&port_file);
-    let pid = i32::try_from(command.stdin(Stdio::null()).spawn()?.id())?;
+    let _server = Server(i32::try_from(command.stdin(Stdio::null()).spawn()?.id())?);
     let address = format!("https://{}", read_when_there(Path::new(&port_file))?.trim());
     let (fleet, tally) = Fleet::start(&address, identities, bare::NAME).await?;
     let before = Mark::now(bare::NAME, &tally);
     tokio::time::sleep(Duration::from_secs(args.fleet_seconds.min(30))).await;
     let spent = before.until_now(bare::NAME, &tally, fleet.empty_kib, identities.len());
     fleet.stop().await?;
-    lab::signal(pid, Signal::KILL);
     Ok(spent)
+}
+
+/// A server that is killed when it is no more needed.
+struct Server(i32);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        lab::signal(self.0, Signal::KILL);
+    }
 }
 
 /// Agents in session.

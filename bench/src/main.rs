@@ -119,14 +119,15 @@ fn measure(args: &Args) -> anyhow::Result<bool> {
         if args.asks(&[What::Start, What::Burst, What::Death, What::Follow, What::Idle]) {
             verdicts.extend(with_processes(args).await?);
         }
-        if args.asks(&[What::Tasks]) {
-            verdicts.extend(tasks::measure(args).await?);
-        }
         if args.asks(&[What::Fanout]) {
             verdicts.extend(fanout::measure(args).await?);
         }
         if args.asks(&[What::Fleet]) {
             verdicts.extend(fleet::measure(args).await?);
+        }
+        // Last what needs an etcd.
+        if args.asks(&[What::Tasks]) {
+            verdicts.extend(tasks::measure(args).await?);
         }
         if args.asks(&[What::Failover]) {
             verdicts.extend(failover::measure(args).await?);

@@ -1,5 +1,6 @@
 //! Into namespaces of our own, and out again with nothing left behind.
 
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitCode, Stdio};
 
 use rustix::process::{WaitOptions, wait};
@@ -49,8 +50,9 @@ fn possible() -> Result<(), String> {
 fn inside(words: &[String]) -> ExitCode {
     let this = std::env::current_exe().unwrap();
     let mut command = Command::new("unshare");
-    let status = command.args(UNSHARE).arg(this).args(words).env(STAGE, "first").status().unwrap();
-    exit(status.code().unwrap_or(1))
+    // In the place of this process: whoever ends it ends all that is inside.
+    let error = command.args(UNSHARE).arg(this).args(words).env(STAGE, "first").exec();
+    panic!("`unshare` does not start: {error}")
 }
 
 #[allow(clippy::zombie_processes, reason = "it is waited for, among all others")]

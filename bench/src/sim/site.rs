@@ -59,7 +59,7 @@ impl Site {
         let count = match make {
             Make::Embedded => 1,
             Make::Etcd(count) => {
-                site.etcd = Some(site.start_etcd()?);
+                site.start_etcd()?;
                 count
             }
         };
@@ -71,7 +71,7 @@ impl Site {
         Ok(site)
     }
 
-    fn start_etcd(&self) -> anyhow::Result<(i32, String)> {
+    fn start_etcd(&mut self) -> anyhow::Result<()> {
         let held = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
         let ports: Vec<u16> = held.iter().map(|one| Ok(one.local_addr()?.port())).collect::<std::io::Result<_>>()?;
         drop(held);
@@ -85,12 +85,14 @@ impl Site {
         command.args(["--initial-cluster", &format!("default={peer}")]);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let pid = command.spawn().context("`etcd` could not be started (Debian: etcd-server)")?.id();
+        // Before anything can fail: what is known is ended.
+        self.etcd = Some((i32::try_from(pid)?, client));
         let begun = Instant::now();
         while !fs::read_to_string(&log_path)?.contains("ready to serve client requests") {
             ensure!(begun.elapsed() < LIMIT, "etcd did not come: {}", log_path.display());
             std::thread::sleep(Duration::from_millis(20));
         }
-        Ok((i32::try_from(pid)?, client))
+        Ok(())
     }
 
     /// Starts the controller at a place that has none.
@@ -108,6 +110,7 @@ impl Site {
         // An earlier life's address is not this one's.
         let _ = fs::remove_file(&port_file);
         let pid = i32::try_from(command.spawn()?.id())?;
+        self.controllers[at] = Some(Running { pid, address: String::new() });
         let address = format!("https://{}", read_when_there(&port_file)?.trim());
         self.controllers[at] = Some(Running { pid, address });
         Ok(())

@@ -4,11 +4,13 @@
 //! away and loaded anew, and every session begins anew with it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use model::Epoch;
 use planner::World;
 use store::{Kind, Store, record};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::batch::{Batch, Waiting};
@@ -241,47 +243,34 @@ impl<S: Store> Driver<S> {
         batch.later.into_iter().for_each(|request| request.refuse(&error));
     }
 
-    async fn refuse_for(
-        &mut self,
-        pause: std::time::Duration,
-        stop: &CancellationToken,
-        error: &Error,
-    ) -> Result<(), Error> {
-        let until = tokio::time::Instant::now() + pause;
-        loop {
-            let request = tokio::select! {
-                biased; // stop wins: a broken store must not hold up the end
-                () = stop.cancelled() => return Err(Error::Stopped),
-                () = tokio::time::sleep_until(until) => return Ok(()),
-                request = self.inbox.recv() => request,
-            };
-            match request {
-                Some(request) => request.refuse(error),
-                None => return Err(Error::Stopped),
-            }
+    /// Refuses all that is asked.
+    async fn refuse_for(&mut self, pause: Duration, stop: &CancellationToken, error: &Error) -> Result<(), Error> {
+        let until = Instant::now() + pause;
+        while let Some(request) = self.asked_until(until, stop).await? {
+            request.refuse(error);
         }
+        Ok(())
     }
 
     /// Shows what is saved, and refuses what would have to be saved.
-    async fn only_show_for(
-        &mut self,
-        pause: std::time::Duration,
-        stop: &CancellationToken,
-        error: &Error,
-    ) -> Result<(), Error> {
-        let until = tokio::time::Instant::now() + pause;
-        loop {
-            let request = tokio::select! {
-                biased; // stop wins: a broken store must not hold up the end
-                () = stop.cancelled() => return Err(Error::Stopped),
-                () = tokio::time::sleep_until(until) => return Ok(()),
-                request = self.inbox.recv() => request,
-            };
+    async fn only_show_for(&mut self, pause: Duration, stop: &CancellationToken, error: &Error) -> Result<(), Error> {
+        let until = Instant::now() + pause;
+        while let Some(request) = self.asked_until(until, stop).await? {
             match request {
-                Some(request @ Request::Step(..)) => request.refuse(error),
-                Some(request) => self.look(request).await,
-                None => return Err(Error::Stopped),
+                Request::Step(..) | Request::Access(..) => request.refuse(error),
+                Request::Read(_) | Request::Events { .. } => self.look(request).await,
             }
+        }
+        Ok(())
+    }
+
+    /// The next request, or none by then.
+    async fn asked_until(&mut self, until: Instant, stop: &CancellationToken) -> Result<Option<Request>, Error> {
+        tokio::select! {
+            biased; // stop wins: a broken store must not hold up the end
+            () = stop.cancelled() => Err(Error::Stopped),
+            () = tokio::time::sleep_until(until) => Ok(None),
+            request = self.inbox.recv() => request.map(Some).ok_or(Error::Stopped),
         }
     }
 

@@ -2,9 +2,13 @@
 //!
 //! Fields are only added; numbers are never used again.
 
+mod access;
+
 use std::collections::BTreeMap;
 
 use prost::{Enumeration, Message, Oneof};
+
+pub(super) use access::{Certificate, Revocation, Token};
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Node {
@@ -576,42 +580,4 @@ pub(super) enum Level {
     Info = 0,
     Warn = 1,
     Error = 2,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Token {
-    #[prost(string, tag = "1")]
-    pub role: String,
-    #[prost(string, tag = "2")]
-    pub name: String,
-    #[prost(string, tag = "3")]
-    pub by: String,
-    #[prost(uint64, tag = "4")]
-    pub made: u64,
-    #[prost(uint64, tag = "5")]
-    pub expires: u64,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Certificate {
-    #[prost(string, tag = "1")]
-    pub role: String,
-    #[prost(string, tag = "2")]
-    pub name: String,
-    #[prost(uint64, tag = "3")]
-    pub known: u64,
-    #[prost(uint64, tag = "4")]
-    pub expires: u64,
-    #[prost(message, optional, tag = "5")]
-    pub revoked: Option<Revocation>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct Revocation {
-    #[prost(string, tag = "1")]
-    pub by: String,
-    #[prost(uint64, tag = "2")]
-    pub at: u64,
-    #[prost(string, tag = "3")]
-    pub reason: String,
 }

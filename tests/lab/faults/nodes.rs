@@ -14,6 +14,9 @@ use crate::train::{self, Training};
 /// How long a trainer's collective waits for a peer, in seconds.
 const COLLECTIVE: &str = "5";
 
+/// How long a gang may take to go on elsewhere, once nobody says that its silent host is dead.
+const WAITED: Duration = Duration::from_secs(FENCE_MARGIN + 30);
+
 /// A checkpoint as old as this, in nanoseconds, has been reported by all that hold a part of it.
 const KNOWN: u64 = 3_000_000_000;
 
@@ -25,7 +28,7 @@ pub(crate) fn cut_off(turn: &mut Turn) {
     turn.note(format!("a{}", victim + 1));
     let old = site.ranks_on(victim);
     site.agents[victim].host.cut();
-    goes_on_elsewhere(&site, turn, &training, victim);
+    goes_on_elsewhere(&site, turn, &training, victim, WAITED);
     let name = site.agents[victim].host.name.clone();
     let withheld = site.node(&name).unwrap();
     assert_eq!(withheld["phase"], "lost", "{withheld}");
@@ -52,7 +55,7 @@ pub(crate) fn killed(turn: &mut Turn) {
         site.agents[victim].host.kill_all()
     }
     site.agents[victim].ended();
-    goes_on_elsewhere(&site, turn, &training, victim);
+    goes_on_elsewhere(&site, turn, &training, victim, WAITED);
     site.agents[victim].start();
     let begun = Instant::now();
     let name = site.agents[victim].host.name.clone();
@@ -78,7 +81,8 @@ pub(crate) fn fenced(turn: &mut Turn) {
     until("it may be fenced", LONG, || {
         (site.lab.qctl(["node", "fence", &name, "--reason", "power supply"]).code == 0).then_some(())
     });
-    goes_on_elsewhere(&site, turn, &training, victim);
+    // No margin is waited for.
+    goes_on_elsewhere(&site, turn, &training, victim, Duration::from_secs(FENCE_MARGIN));
     site.agents[victim].host.heal();
     site.agents[victim].start();
     until("the node is back, and the word has ended", LONG, || {
@@ -115,10 +119,10 @@ fn saves(site: &Site, turn: &mut Turn, collective: &str) -> Training {
 
 /// The second attempt begins without the victim, behind the newest checkpoint, and what the first had completed ended
 /// before that.
-fn goes_on_elsewhere(site: &Site, turn: &mut Turn, training: &Training, victim: usize) {
+fn goes_on_elsewhere(site: &Site, turn: &mut Turn, training: &Training, victim: usize, bar: Duration) {
     let (begun, struck) = (Instant::now(), record::now());
     train::event(site, &training.job, "attempt-placed", 1);
-    turn.measured("placed again", begun.elapsed(), Duration::from_secs(FENCE_MARGIN + 30));
+    turn.measured("placed again", begun.elapsed(), bar);
     let second = |entry: &&record::Entry| entry.attempt.ends_with(".2");
     let first = until("the second attempt completes an iteration", LONG, || {
         let all = training.record.read();
@@ -127,7 +131,7 @@ fn goes_on_elsewhere(site: &Site, turn: &mut Turn, training: &Training, victim: 
             What::Saved(_) | What::Tracker(_) => None,
         })
     });
-    turn.measured("trains again", begun.elapsed(), Duration::from_secs(FENCE_MARGIN + 30));
+    turn.measured("trains again", begun.elapsed(), WAITED);
     let told = site.lab.describe(&training.job);
     let seats = told["stages"][0]["tasks"][0]["seats"].as_array().unwrap();
     let now: Vec<&str> = seats.iter().map(|seat| seat["node"].as_str().unwrap()).collect();

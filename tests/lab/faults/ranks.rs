@@ -50,7 +50,8 @@ fn each(turn: &mut Turn, deaths: &[Death]) {
     let site = Site::alone(2);
     for death in deaths {
         let rank: u32 = turn.one(&(0..RANKS).collect::<Vec<_>>());
-        let at: u32 = turn.one(&(15..40).collect::<Vec<_>>());
+        // Late enough that a slow machine has seen all ranks before one of them leaves.
+        let at: u32 = turn.one(&(60..90).collect::<Vec<_>>());
         turn.note(format!("rank {rank} by {} at iteration {at}", death.how));
         let fail = format!("{rank}:{at}:{}", death.how);
         let (mut spec, record) = train::spec(&site, death.how, &["--fail", &fail]);
